@@ -1,0 +1,105 @@
+"""Scores against gold, and intervals around them. Pure NumPy; gold is used here and nowhere else.
+
+Classes are integers; ``-1`` stands for "no label" and counts as wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.integer[Any]]
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with a 95 % interval, all in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+
+    def percent(self) -> str:
+        """For instance ``84.2 % (83.0–85.3)``."""
+        return f"{100 * self.value:.1f} % ({100 * self.low:.1f}–{100 * self.high:.1f})"
+
+
+def accuracy(labels: Ints, gold: Ints) -> float:
+    """Share of rows where ``labels`` (N,) equals ``gold`` (N,); NaN for no rows."""
+    return float(np.mean(labels == gold)) if len(gold) else float("nan")
+
+
+def wilson(successes: int, trials: int, z: float = 1.959964) -> Interval:
+    """Wilson score interval of a share (Wilson 1927)."""
+    if trials == 0:
+        return Interval(float("nan"), 0.0, 1.0)
+    share = successes / trials
+    centre = share + z * z / (2 * trials)
+    spread = z * float(np.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials)))
+    scale = 1 + z * z / trials
+    return Interval(share, max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale))
+
+
+def confusion(labels: Ints, gold: Ints, classes: int) -> NDArray[np.int64]:
+    """Counts (K, K + 1): rows are gold classes, columns labels, the last column "no label"."""
+    counts = np.zeros((classes, classes + 1), dtype=np.int64)
+    np.add.at(counts, (gold, np.where(labels < 0, classes, labels)), 1)
+    return counts
+
+
+def macro_f1(labels: Ints, gold: Ints, classes: int) -> float:
+    """Mean over classes of the F1 score; classes that occur neither in gold nor in labels are left out."""
+    counts = confusion(labels, gold, classes)
+    hits = np.diag(counts[:, :classes]).astype(float)
+    both = counts.sum(axis=1) + counts[:, :classes].sum(axis=0)
+    present = both > 0
+    return float(np.mean(2 * hits[present] / both[present])) if present.any() else float("nan")
+
+
+def bootstrap(
+    score: Callable[[Ints], float], rows: int, *, seed: int, draws: int = 1000, value: float | None = None
+) -> Interval:
+    """Percentile bootstrap over texts (Efron 1979).
+
+    Parameters
+    ----------
+    score
+        Takes row indices (drawn with replacement) and returns the score of those rows.
+    rows
+        How many rows there are.
+    seed
+        Of the draws.
+    value
+        The score on all rows, if known already.
+    """
+    generator = np.random.default_rng(seed)
+    scores = [score(generator.integers(0, rows, rows)) for _ in range(draws)]
+    low, high = np.quantile(scores, [0.025, 0.975])
+    return Interval(score(np.arange(rows)) if value is None else value, float(low), float(high))
+
+
+def paired_difference(right: NDArray[np.bool_], reference: NDArray[np.bool_], *, seed: int) -> Interval:
+    """Accuracy of ``right`` (N,) minus that of ``reference`` (N,), with a paired bootstrap interval over texts."""
+    gains = right.astype(float) - reference.astype(float)
+    return bootstrap(lambda rows: float(gains[rows].mean()), len(gains), seed=seed)
+
+
+def calibration_curve(
+    probabilities: Floats, right: NDArray[np.bool_], bins: int = 10
+) -> list[tuple[float, float, int]]:
+    """(mean probability, share right, rows) over bins of equal mass, least sure first."""
+    order = np.argsort(probabilities, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return [(float(probabilities[part].mean()), float(right[part].mean()), len(part)) for part in parts]
+
+
+def expected_calibration_error(probabilities: Floats, right: NDArray[np.bool_], bins: int = 15) -> float:
+    """Mean |confidence - accuracy| over bins of equal mass, weighted by rows (Naeini et al. 2015)."""
+    curve = calibration_curve(probabilities, right, bins)
+    total = sum(rows for _, _, rows in curve)
+    return sum(rows * abs(confidence - share) for confidence, share, rows in curve) / total if total else float("nan")

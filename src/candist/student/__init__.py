@@ -1,0 +1,1 @@
+"""The student: a small classifier trained on candidate sets."""

@@ -1,0 +1,1 @@
+"""The teacher: whoever gives candidate sets."""
