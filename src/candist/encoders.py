@@ -151,7 +151,9 @@ def load(name: str) -> Encoder:
     """
     folder = locate(name)
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # loading takes a moment; its bar would break into our own
     try:
         model = SentenceTransformer(str(folder), local_files_only=True)
         if not hasattr(model.tokenizer, "num_special_tokens_to_add"):

@@ -103,3 +103,42 @@ def expected_calibration_error(probabilities: Floats, right: NDArray[np.bool_], 
     curve = calibration_curve(probabilities, right, bins)
     total = sum(rows for _, _, rows in curve)
     return sum(rows * abs(confidence - share) for confidence, share, rows in curve) / total if total else float("nan")
+
+
+def neighbour_agreement(
+    vectors: Floats, labels: Ints, *, neighbours: int = 5, sample: int = 2000, seed: int = 0
+) -> float:
+    """How often a row's nearest other rows carry its label, corrected for chance: 0 as by chance, 1 always.
+
+    Parameters
+    ----------
+    vectors
+        (N, D); nearness is the cosine.
+    labels
+        (N,) classes.
+    neighbours
+        How many to look at.
+    sample
+        At most this many rows are asked, all rows are candidates.
+    seed
+        Of the sample.
+
+    Returns
+    -------
+    float
+        (observed - chance) / (1 - chance), chance being Σ share²; NaN for fewer than two rows or one class.
+    """
+    rows = len(labels)
+    shares = np.unique_counts(labels).counts / max(rows, 1)
+    chance = float((shares**2).sum())
+    if rows < 2 or chance == 1:
+        return float("nan")
+    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    asked = np.random.default_rng(seed).permutation(rows)[:sample]
+    hits = []
+    for part in np.array_split(asked, max(1, len(asked) // 100)):
+        near = unit[part] @ unit.T  # (P, N)
+        near[np.arange(len(part)), part] = -np.inf
+        best = np.argpartition(-near, min(neighbours, rows - 1) - 1, axis=1)[:, :neighbours]
+        hits.append(labels[best] == labels[part, None])
+    return (float(np.concatenate(hits).mean()) - chance) / (1 - chance)

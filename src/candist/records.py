@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Literal, TypeVar
 
 #: What reading a row came to. Everything but ``ok`` is kept in the output with this status and gets no label.
@@ -111,8 +111,8 @@ R = TypeVar("R", Text, Candidates, Prediction)
 
 
 def to_line(record: Text | Candidates | Prediction) -> str:
-    """One JSON line without its line break; unset optional values are left out."""
-    values = {k: v for k, v in asdict(record).items() if v not in (None, (), "")}
+    """One JSON line without its line break; values that are their field's default are left out."""
+    values = {f.name: v for f in fields(record) if (v := getattr(record, f.name)) != f.default}
     return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -159,6 +159,22 @@ class Task(BaseModel):
         return "\n".join(values[column] for column in self.text)
 
     @classmethod
+    def file_schema(cls) -> dict[str, Any]:
+        """JSON schema of task files: as the model's, with the short forms of ``labels`` and ``text`` allowed."""
+        schema = cls.model_json_schema()
+        label = {"anyOf": [{"$ref": "#/$defs/Label"}, {"type": ["string", "null"]}]}
+        schema["$defs"]["Label"]["required"] = []
+        labels, text = schema["properties"]["labels"], schema["properties"]["text"]
+        labels.pop("items"), labels.pop("type")
+        labels["anyOf"] = [
+            {"type": "object", "additionalProperties": label, "minProperties": 2, "maxProperties": MAX_LABELS},
+            {"type": "array", "items": label, "minItems": 2, "maxItems": MAX_LABELS},
+        ]
+        text["anyOf"] = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+        text.pop("items"), text.pop("type")
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+    @classmethod
     def load(cls, path: str | Path) -> Task:
         """Read a task file.
 

@@ -20,9 +20,9 @@ from torch import Tensor
 from candist.student.settings import RefinerySettings
 
 
-def uniform(mask: Tensor) -> Tensor:
+def uniform(mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Eq. 1, first step: q⁰ spreads 1 evenly over the candidates, (N, K)."""
-    return mask.float() / mask.sum(dim=1, keepdim=True)
+    return mask.to(dtype) / mask.sum(dim=1, keepdim=True)
 
 
 def renormalise(probs: Tensor, mask: Tensor) -> Tensor:
@@ -30,7 +30,7 @@ def renormalise(probs: Tensor, mask: Tensor) -> Tensor:
     kept = probs * mask
     total = kept.sum(dim=1, keepdim=True)
     # A student that is sure of a class outside the set leaves 0/0 in float32: start such a row afresh.
-    return torch.where(total > 0, kept / total.clamp_min(torch.finfo(probs.dtype).tiny), uniform(mask))
+    return torch.where(total > 0, kept / total.clamp_min(torch.finfo(probs.dtype).tiny), uniform(mask, probs.dtype))
 
 
 def in_candidates(probs: Tensor, mask: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def partition(probs: Tensor, mask: Tensor, settings: RefinerySettings) -> Partit
 
 def base_targets(probs: Tensor, mask: Tensor, settings: RefinerySettings) -> Tensor:
     """Eq. 1, or the uniform targets where it is switched off."""
-    return renormalise(probs, mask) if settings.renormalise else uniform(mask)
+    return renormalise(probs, mask) if settings.renormalise else uniform(mask, probs.dtype)
 
 
 def refined_targets(probs: Tensor, mask: Tensor, part: Partition, settings: RefinerySettings) -> tuple[Tensor, Tensor]:

@@ -25,8 +25,9 @@ class RefinerySettings(Section):
 class StudentSettings(Section):
     """The head on a frozen encoder and its training loop."""
 
-    epochs: int = Field(50, ge=1, le=10_000, description="Passes over the rows.")
-    warmup: int = Field(5, ge=0, description="First epochs that train on re-normalised targets only, all rows.")
+    epochs: int = Field(25, ge=1, le=10_000, description="Passes over the rows, at least.")
+    min_steps: int = Field(2000, ge=0, description="More passes where there are few rows, up to this many steps.")
+    warmup: float = Field(0.2, ge=0, le=1, description="Share of the passes that train on Eq. 1 alone, all rows.")
     batch: int = Field(64, ge=1, description="Rows a step.")
     lr: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW; it falls to 0 along a cosine.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,7 @@ class Student(nn.Module):
         layers: list[nn.Module] = [nn.Dropout(dropout)]
         if hidden:
             layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout)]
+        self.shape = {"hidden": hidden, "dropout": dropout}
         self.head = nn.Sequential(*layers, nn.Linear(hidden or width, classes))
 
     def fit_scale(self, embeddings: Tensor) -> None:
@@ -95,17 +97,20 @@ def train(
         When the loss is no longer finite; names the step and the learning rate.
     """
     generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):  # weights and dropout draw from the global generator: leave no trace there
+    # Weights and dropout draw from the global generator: leave no trace there.
+    with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)
         student = Student(inputs.shape[1], mask.shape[1], settings.hidden, settings.dropout)
         student.fit_scale(inputs)
-        steps = settings.epochs * math.ceil(len(inputs) / settings.batch)
+        per_epoch = math.ceil(len(inputs) / settings.batch)
+        epochs = max(settings.epochs, math.ceil(settings.min_steps / per_epoch))
+        steps = epochs * per_epoch
         optimizer = torch.optim.AdamW(student.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         step = 0
-        for epoch in range(settings.epochs):
+        for epoch in range(epochs):
             part = refinery.everyone(len(inputs))
-            if epoch >= settings.warmup:
+            if epoch >= settings.warmup * epochs:
                 part = refinery.partition(predict(student, inputs), mask, settings.refinery)
             student.train()
             for rows in batches(len(inputs), settings.batch, generator):
@@ -124,7 +129,7 @@ def train(
                 schedule.step()
                 step += 1
             if progress:
-                progress(epoch + 1, settings.epochs)
+                progress(epoch + 1, epochs)
     return student.eval()
 
 
@@ -155,6 +160,17 @@ def batch_loss(
     mixed, mixed_targets = refinery.mix(embeddings[kept], targets[kept], omega, partner)
     loss_mix = refinery.row_cross_entropy(student.head(mixed).log_softmax(dim=1), mixed_targets).sum() / len(inputs)
     return loss + eta * (loss_in + loss_out + loss_mix)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """A head's matrices are small: more threads wait for each other more than they work, and worst on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def batches(rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:

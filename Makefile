@@ -1,0 +1,39 @@
+# make demo | test | check | docs | bench-offline DATA=DIR | bench-answers DATA=DIR
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check docs format bench-offline bench-answers clean
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than 3.11; expected Python 3.11 or newer; make PYTHON=python3.11 ..."; exit 2; }
+	@echo "installing into .venv (about a minute)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[offline,dev]'
+	@touch $@
+
+demo: .venv/installed
+	@$(BIN)/python example/demo.py
+
+test: .venv/installed
+	$(BIN)/pytest -n 2
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python docs/generate.py --check
+
+docs: .venv/installed
+	$(BIN)/python docs/generate.py
+
+format: .venv/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-offline bench-answers: .venv/installed
+	@test -n "$(DATA)" || { echo "error: no DATA given; expected make $@ DATA=DIR with <name>/{task.yaml,train.jsonl,test.jsonl,teacher_sim.jsonl}; see benchmarks/README.md"; exit 2; }
+	@$(BIN)/python -m benchmarks.$(@:bench-%=%) "$(DATA)"
+
+clean:
+	rm -rf .venv build .mypy_cache .ruff_cache .pytest_cache .hypothesis

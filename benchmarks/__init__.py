@@ -1,0 +1,1 @@
+"""Benchmarks: figures, and how they were got."""

@@ -1,0 +1,98 @@
+"""Write the pages that are made from the code, or check (``--check``) that they are in step with it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+from pydantic import BaseModel
+
+from candist.cli import app
+from candist.config import describe
+from candist.pipeline.settings import Settings
+from candist.task import Label, Task
+
+DOCS = Path(__file__).parent
+NOTE = "<!-- made by docs/generate.py: do not edit -->\n\n"
+
+
+def commands() -> Iterator[str]:
+    """``cli.md``: each command with its arguments and options."""
+    yield "# Commands\n"
+    group = typer.main.get_command(app)
+    assert isinstance(group, click.Group)
+    for name, command in group.commands.items():
+        context = click.Context(command, info_name=f"candist {name}")
+        yield f"## candist {name}\n"
+        yield f"{command.help}\n"
+        yield f"    {command.get_usage(context).removeprefix('Usage: ')}\n"
+        records = [record for p in command.params if (record := p.get_help_record(context))]
+        rows = [f"| `{cell(flag)}` | {cell(meaning)} |" for flag, meaning in records]
+        yield "\n".join(["| argument or option | meaning |", "|---|---|", *rows]) + "\n"
+
+
+def settings() -> Iterator[str]:
+    """``settings.md``: each setting with its default."""
+    yield "# Settings\n"
+    yield "Change one with `--set KEY=VALUE`, in Python with `Settings(...)`. A run writes all of them to `run.toml`.\n"
+    rows = [f"| `{path}` | `{cell(default)}` | {cell(meaning)} |" for path, default, meaning in describe(Settings)]
+    yield "\n".join(["| key | default | meaning |", "|---|---|---|", *rows]) + "\n"
+
+
+def task_file() -> Iterator[str]:
+    """``task-file.md``: the keys of a task file."""
+    yield "# The task file\n"
+    yield "Every value is read as text. `candist init DIR` writes one; `task.schema.json` is for editors.\n"
+    for title, kind in (("Keys", Task), ("A class with more than a description", Label)):
+        rows = [f"| `{key}` | {need(field)} | {cell(field.description or '')} |" for key, field in fields(kind)]
+        yield f"## {title}\n"
+        yield "\n".join(["| key | default | meaning |", "|---|---|---|", *rows]) + "\n"
+
+
+def fields(kind: type[BaseModel]) -> Iterable[tuple[str, Any]]:
+    """Name and definition of each field."""
+    return kind.model_fields.items()
+
+
+def need(field: Any) -> str:
+    """A field's default, or that it is required."""
+    return "required" if field.is_required() else f"`{json.dumps(field.default)}`"
+
+
+def cell(text: str) -> str:
+    """Text for a table cell."""
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def pages() -> dict[str, str]:
+    """File name → content."""
+    schema = json.dumps(Task.file_schema(), indent=2, ensure_ascii=False) + "\n"
+    made = {"cli.md": commands(), "settings.md": settings(), "task-file.md": task_file()}
+    return {name: NOTE + "\n".join(parts) for name, parts in made.items()} | {"task.schema.json": schema}
+
+
+def main() -> int:
+    """Write or check all pages."""
+    stale = [name for name, content in pages().items() if not same(DOCS / name, content)]
+    if "--check" in sys.argv:
+        for name in stale:
+            print(f"docs/{name} is not in step with the code; run 'make docs'", file=sys.stderr)
+        return int(bool(stale))
+    for name in stale:
+        (DOCS / name).write_text(pages()[name], encoding="utf-8")
+        print(f"wrote docs/{name}")
+    return 0
+
+
+def same(path: Path, content: str) -> bool:
+    """Whether the file holds just this."""
+    return path.exists() and path.read_text(encoding="utf-8") == content
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""``python -m candist``."""
+
+from candist.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Texts in and out: files, frames, the run folder."""

@@ -1,0 +1,78 @@
+"""Writing that survives a kill: whole files appear at once, journals grow line by line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from candist.errors import StorageError
+
+
+@contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turn the system's refusals (disk full, no permission) into one line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, StorageError):
+            raise
+        raise StorageError(
+            f"cannot write {str(path)!r}: {error.strerror or error}",
+            "a writable folder on a disk with space",
+            "make room or choose another folder, then give the same command again",
+        ) from None
+
+
+def write_whole(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file under another name, flush it to disk, then put it in place.
+
+    Raises
+    ------
+    StorageError
+        When it cannot be written; what was at ``path`` stays as it was.
+    """
+    part = path.with_name(f".{path.name}.part")
+    with storage(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, content: str) -> None:
+    """`write_whole` for text, as UTF-8."""
+    write_whole(path, lambda file: file.write(content.encode()))
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Append lines and flush them to disk.
+
+    Raises
+    ------
+    StorageError
+        When the disk refuses.
+    """
+    with storage(path), path.open("ab") as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def recover_lines(path: Path) -> list[str]:
+    """Read a journal after a kill: its whole lines. A last line that was cut short is dropped from the file too."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    end = content.rfind(b"\n") + 1
+    if end < len(content):
+        with storage(path), path.open("r+b") as file:
+            file.truncate(end)
+    return content[:end].decode().split("\n")[:-1]  # not splitlines: texts may hold U+2028

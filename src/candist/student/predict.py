@@ -1,0 +1,122 @@
+"""A student on disk (safetensors + JSON, no pickle) and its answers for new texts."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from candist.data.files import storage, write_text
+from candist.errors import MissingFileError, ModelError, shorten
+from candist.student.trainer import Student, predict
+from candist.task import Task, build_task
+
+FORMAT = 1
+WEIGHTS, CARD = "head.safetensors", "model.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained student with what it takes to use it.
+
+    Attributes
+    ----------
+    task
+        Names, order and descriptions of the classes, and how a text is made of columns.
+    encoder, fingerprint, long
+        Which encoder the head belongs to, and how long texts are read.
+    student
+        The head.
+    """
+
+    task: Task
+    encoder: str
+    fingerprint: str
+    long: Literal["cut", "mean"]
+    student: Student
+
+    def probabilities(self, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Class probabilities (N, K) of embeddings (N, D), in the order of ``task.space.names``."""
+        found: NDArray[np.float32] = predict(self.student, torch.from_numpy(embeddings)).numpy()
+        return found
+
+
+def save(model: Model, folder: Path, about: Mapping[str, Any]) -> None:
+    """Write a model folder; it appears whole or not at all.
+
+    Parameters
+    ----------
+    model
+        What to write.
+    folder
+        Its place; an older folder there is replaced.
+    about
+        Further facts for ``model.json``: versions, seeds, settings.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    head = model.student.head
+    card = {
+        "format": FORMAT,
+        "encoder": {"name": model.encoder, "fingerprint": model.fingerprint, "long": model.long},
+        "head": {"width": len(model.student.mean), **model.student.shape},
+        "task": model.task.model_dump(mode="json"),
+        **about,
+    }
+    with storage(folder):
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        save_file(
+            {
+                **{f"head.{k}": v for k, v in head.state_dict().items()},
+                "mean": model.student.mean,
+                "scale": model.student.scale,
+            },
+            part / WEIGHTS,
+        )
+        write_text(part / CARD, json.dumps(card, ensure_ascii=False, indent=2) + "\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+
+
+def load(folder: Path) -> Model:
+    """Read a model folder.
+
+    Raises
+    ------
+    MissingFileError
+        When there is no such folder, or no student in it.
+    ModelError
+        When its files are broken, of a later format, or do not fit together.
+    """
+    if not (folder / CARD).exists():
+        hint = f"did you mean {str(folder / 'model')!r}?" if (folder / "model" / CARD).exists() else "check the path"
+        raise MissingFileError(f"no student in {str(folder)!r}", f"a model folder with {CARD}", hint)
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        if card["format"] != FORMAT:
+            raise ModelError(
+                f"{str(folder)!r} has format {card['format']!r}", f"format {FORMAT}", "use the candist that wrote it"
+            )
+        task = build_task(card["task"])
+        shape = card["head"]
+        student = Student(shape["width"], len(task.space), shape["hidden"], shape["dropout"])
+        student.load_state_dict(load_file(folder / WEIGHTS))
+        encoder = card["encoder"]
+        return Model(task, encoder["name"], encoder["fingerprint"], encoder["long"], student.eval())
+    except ModelError:
+        raise
+    except Exception as error:  # JSON, missing keys, safetensors' own errors, shapes that do not fit
+        raise ModelError(
+            f"{str(folder)!r} cannot be read: {type(error).__name__} {shorten(str(error), 120)}",
+            "a model folder as 'candist run' writes it",
+            "make it again",
+        ) from None
