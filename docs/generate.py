@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import typer
 from pydantic import BaseModel
 
 from candist.cli import app
@@ -24,16 +24,16 @@ NOTE = "<!-- made by docs/generate.py: do not edit -->\n\n"
 def commands() -> Iterator[str]:
     """``cli.md``: each command with its arguments and options."""
     yield "# Commands\n"
-    group = typer.main.get_command(app)
-    assert isinstance(group, click.Group)
-    for name, command in group.commands.items():
+    for name, command in app.commands.items():
         context = click.Context(command, info_name=f"candist {name}")
         yield f"## candist {name}\n"
-        yield f"{command.help}\n"
+        yield f"{inspect.cleandoc(command.help or '')}\n"
         yield f"    {command.get_usage(context).removeprefix('Usage: ')}\n"
-        records = [record for p in command.params if (record := p.get_help_record(context))]
+        records = [
+            record for p in command.params if isinstance(p, click.Option) and (record := p.get_help_record(context))
+        ]
         rows = [f"| `{cell(flag)}` | {cell(meaning)} |" for flag, meaning in records]
-        yield "\n".join(["| argument or option | meaning |", "|---|---|", *rows]) + "\n"
+        yield "\n".join(["| option | meaning |", "|---|---|", *rows]) + "\n"
 
 
 def settings() -> Iterator[str]:

@@ -19,7 +19,7 @@ from candist.task import OTHER
 from tests.conftest import COLOURS, colour_texts
 
 pytestmark = pytest.mark.usefixtures("word_encoder")
-FAST = override(Settings(), ["student.min_steps=120", "student.epochs=8", "student.hidden=16", "student.lr=0.01"])
+FAST = override(Settings(), ["student.min_steps=120", "student.epochs=8", "student.lr=0.01"])
 TRUTH = [list(COLOURS)[i % 3] for i in range(60)]
 
 

@@ -15,7 +15,7 @@ from candist.student import predict, trainer
 from candist.student.settings import RefinerySettings, StudentSettings
 from candist.task import Task
 
-FAST = StudentSettings(epochs=12, min_steps=0, lr=0.01, hidden=16, batch=32)
+FAST = StudentSettings(epochs=12, min_steps=0, lr=0.01, hidden=16, hidden_from=0, batch=32)
 
 
 def clouds(rows: int = 300, classes: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
@@ -87,6 +87,13 @@ def test_few_rows_get_more_epochs() -> None:
     more = FAST.model_copy(update={"min_steps": 40, "batch": 16})
     trainer.train(inputs, mask, more, seed=0, progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (20, 20)
+
+
+def test_few_rows_get_a_linear_head() -> None:
+    inputs, mask, _ = clouds(60)
+    chosen = FAST.model_copy(update={"hidden_from": 61})
+    assert trainer.train(inputs, mask, chosen, seed=0).shape["hidden"] == 0
+    assert trainer.train(inputs, mask, FAST, seed=0).shape["hidden"] == 16
 
 
 def test_progress_counts_epochs() -> None:

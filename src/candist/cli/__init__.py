@@ -3,62 +3,53 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
-import typer
 
 from candist import __version__
 from candist.errors import CandistError, RunFolderError, SettingsError
 
-app = typer.Typer(
-    name="candist",
-    help="Labels from candidate sets: unlabelled texts and a list of classes in, labels and a small classifier out.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-
 INTERRUPTED = 130
 
-TaskFile = Annotated[Path, typer.Argument(metavar="TASK", help="The task file (YAML).")]
-TextsFile = Annotated[
-    str, typer.Argument(metavar="TEXTS", help="CSV, TSV, JSONL, Parquet or plain lines; - is standard input.")
-]
-Format = Annotated[
-    str, typer.Option("--format", help="csv, tsv, jsonl, parquet or lines, where the file's name does not tell.")
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress and no summary.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace what is at the output's place.")]
-Assignments = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; 'candist settings' lists them. Repeatable."),
-]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def version_asked(asked: bool) -> None:
-    """Print the version and leave."""
-    if asked:
-        print(f"candist {__version__}")
-        raise typer.Exit
+def texts_options(command: F) -> F:
+    """What all commands that read texts take."""
+    for option in (
+        click.option("--quiet", "-q", is_flag=True, help="Show no progress and no summary."),
+        click.option("--force", is_flag=True, help="Replace what is at the output's place."),
+        click.option(
+            "--format",
+            metavar="NAME",
+            default="",
+            help="csv, tsv, jsonl, parquet or lines, where the file's name does not tell.",
+        ),
+        click.option(
+            "--set",
+            "assignments",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="Change a setting; 'candist settings' lists them. Repeatable.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
-@app.callback()
-def candist(
-    version: Annotated[
-        bool, typer.Option("--version", callback=version_asked, is_eager=True, help="Show the version.")
-    ] = False,
-) -> None:
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="candist %(version)s")
+def app() -> None:
     """Labels from candidate sets: unlabelled texts and a list of classes in, labels and a small classifier out."""
 
 
 @app.command()
-def init(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write task.yaml into.")],
-) -> None:
-    """Write a commented task file to start from."""
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Write a commented task file into DIR to start from."""
     from importlib.resources import files
 
     from candist.data.files import write_text
@@ -71,49 +62,57 @@ def init(
 
 
 @app.command()
+@click.argument("task", metavar="TASK", type=click.Path(path_type=Path))
+@click.argument("texts", metavar="TEXTS")
+@click.option(
+    "--out", "-o", metavar="DIR", required=True, type=click.Path(path_type=Path),
+    help="The run folder; a stopped run there goes on.",
+)  # fmt: skip
+@click.option("--teacher", metavar="NAME", default="offline", help="Who names candidates: offline (the default).")
+@click.option(
+    "--candidates", metavar="NAME", multiple=True,
+    help="Answers on hand instead of a teacher: a column, or answers.jsonl[:field]. Repeatable.",
+)  # fmt: skip
+@click.option("--encoder", metavar="NAME", help="A sentence-transformers model: a Hub id or a folder.")
+@click.option("--long", type=click.Choice(["cut", "mean"]), help="Texts longer than the encoder reads.")
+@click.option("--seed", type=int, help="Of all that is random.")
+@texts_options
 def run(
-    task: TaskFile,
-    texts: TextsFile,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; a stopped run there goes on.")],
-    teacher: Annotated[str, typer.Option("--teacher", help="Who names candidates: offline.")] = "offline",
-    candidates: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--candidates",
-            metavar="NAME",
-            help="Answers on hand instead of a teacher: a column, or answers.jsonl[:field]. Repeatable.",
-        ),
-    ] = None,
-    encoder: Annotated[
-        str | None, typer.Option("--encoder", help="A sentence-transformers model: a Hub id or a folder.")
-    ] = None,
-    long: Annotated[
-        Literal["cut", "mean"] | None, typer.Option("--long", help="Texts longer than the encoder reads.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Of all that is random.")] = None,
-    assignments: Assignments = None,
-    format: Format = "",
-    force: Force = False,
-    quiet: Quiet = False,
+    task: Path,
+    texts: str,
+    out: Path,
+    teacher: str,
+    candidates: tuple[str, ...],
+    encoder: str | None,
+    long: str | None,
+    seed: int | None,
+    assignments: tuple[str, ...],
+    format: str,
+    force: bool,
+    quiet: bool,
 ) -> None:
-    """Label texts and train a classifier: labels, model and report go to the run folder."""
+    """Label TEXTS and train a classifier: labels, model and report go to the run folder.
+
+    TASK is a task file (YAML). TEXTS is CSV, TSV, JSONL, Parquet or plain lines; - is standard input.
+    """
+    if teacher != "offline":
+        raise SettingsError(f"unknown teacher {teacher!r}", "offline", "or bring answers with --candidates")
+    from candist.task import Task
+
+    loaded = Task.load(task)
     from candist.cli.progress import shown
     from candist.pipeline import run as run_pipeline
     from candist.report.terminal import summary
-    from candist.task import Task
 
-    if teacher != "offline":
-        raise SettingsError(f"unknown teacher {teacher!r}", "offline", "or bring answers with --candidates")
     flags = {"encoder": encoder, "long": long, "seed": seed}
-    settings = settings_of([f"{key}={value}" for key, value in flags.items() if value is not None], assignments)
-    loaded = Task.load(task)
+    settings = settings_of([*(f"{key}={value}" for key, value in flags.items() if value is not None), *assignments])
     try:
         with shown(quiet) as progress:
             result = run_pipeline(
                 loaded,
                 texts,
                 out,
-                candidates=candidates or (),
+                candidates=candidates,
                 settings=settings,
                 format=format,
                 force=force,
@@ -121,7 +120,7 @@ def run(
             )
     except KeyboardInterrupt:
         print(f"stopped; give the same command again to go on in {out}", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        sys.exit(INTERRUPTED)
     if not quiet:
         print(summary(result.facts))
         print(f"\nlabels  {out / 'labels.csv'}  and .parquet\nreport  {out / 'report.html'}")
@@ -129,29 +128,27 @@ def run(
 
 
 @app.command()
+@click.argument("model", metavar="MODEL", type=click.Path(path_type=Path))
+@click.argument("texts", metavar="TEXTS")
+@click.option(
+    "--out", "-o", metavar="FILE", default="",
+    help="A .csv or .parquet file, or - for standard output; without it TEXTS' name with .labels.csv, here.",
+)  # fmt: skip
+@texts_options
 def label(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="The model folder of a run.")],
-    texts: TextsFile,
-    out: Annotated[
-        str, typer.Option("--out", "-o", help="A .csv or .parquet file, or - for standard output; <TEXTS>.labels.csv.")
-    ] = "",
-    assignments: Assignments = None,
-    format: Format = "",
-    force: Force = False,
-    quiet: Quiet = False,
+    model: Path, texts: str, out: str, assignments: tuple[str, ...], format: str, force: bool, quiet: bool
 ) -> None:
-    """Label new texts with a trained student."""
+    """Label new TEXTS with the student in MODEL, the model folder of a run."""
+    target = out or f"{'stdin' if texts == '-' else Path(texts).stem}.labels.csv"
+    if target != "-" and Path(target).exists() and not force:
+        raise RunFolderError(f"{target!r} is there already", "a new file", "choose another --out, or --force")
     from candist.cli.progress import shown
     from candist.data.tables import write_stream
     from candist.pipeline import label as label_texts
 
-    settings = settings_of([], assignments)
-    target = out or f"{'stdin' if texts == '-' else Path(texts).stem}.labels.csv"
-    if target != "-" and Path(target).exists() and not force:
-        raise RunFolderError(f"{target!r} is there already", "a new file", "choose another --out, or --force")
+    settings = settings_of(assignments)
     with shown(quiet) as progress:
-        predictions = label_texts(model, texts, format=format, settings=settings, progress=progress)
-        counts = write_stream(target, predictions)
+        counts = write_stream(target, label_texts(model, texts, format=format, settings=settings, progress=progress))
     if not quiet and target != "-":
         print(
             f"{counts.rows:,} rows: {counts.labelled:,} labelled, {counts.review:,} for review, "
@@ -160,24 +157,24 @@ def label(
 
 
 @app.command()
-def report(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]) -> None:
-    """Rebuild the report of a run from its files."""
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+def report(folder: Path) -> None:
+    """Rebuild the report of the run in folder RUN from its files."""
     from candist.pipeline.stages import restore, write_report
     from candist.report.terminal import summary
 
-    result = restore(run)
-    write_report(run, result.facts)
+    result = restore(folder)
+    write_report(folder, result.facts)
     print(summary(result.facts))
-    print(f"\nreport  {run / 'report.html'}")
+    print(f"\nreport  {folder / 'report.html'}")
 
 
 @app.command()
-def diff(
-    before: Annotated[Path, typer.Argument(metavar="A", help="A run folder.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="Another run folder.")],
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Most changed rows to show.")] = 20,
-) -> None:
-    """Show the rows whose label differs between two runs."""
+@click.argument("before", metavar="A", type=click.Path(path_type=Path))
+@click.argument("after", metavar="B", type=click.Path(path_type=Path))
+@click.option("--limit", metavar="N", type=click.IntRange(min=0), default=20, help="Most changed rows to show (20).")
+def diff(before: Path, after: Path, limit: int) -> None:
+    """Show the rows whose label differs between the runs in folders A and B."""
     from candist.data.tables import read_labels
     from candist.report.terminal import changes
 
@@ -206,23 +203,27 @@ def schema() -> None:
     print(json.dumps(Task.file_schema(), indent=2, ensure_ascii=False))
 
 
-def settings_of(flags: list[str], assignments: list[str] | None) -> Any:
-    """Settings with flags and ``--set`` assignments applied, the latter last."""
+def settings_of(assignments: list[str] | tuple[str, ...]) -> Any:
+    """Settings with ``key=value`` assignments applied, later ones over earlier ones."""
     from candist.config import override
     from candist.pipeline.settings import Settings
 
-    return override(Settings(), [*flags, *(assignments or [])])
+    return override(Settings(), assignments)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command; what the user did wrong becomes one line on standard error and exit code 2."""
+    code = 0
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app.main(arguments, prog_name="candist", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as help_text:
+        print(help_text.format_message())
     except CandistError as error:
         print(f"error: {error}", file=sys.stderr)
         code = error.exit_code
     except click.ClickException as error:
-        print(f"error: {' '.join(error.format_message().split())}; 'candist --help' shows how", file=sys.stderr)
+        where = f"'{error.ctx.command_path} --help'" if isinstance(error, click.UsageError) and error.ctx else "--help"
+        print(f"error: {' '.join(error.format_message().split()).rstrip('.')}; see {where}", file=sys.stderr)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         print("stopped", file=sys.stderr)
@@ -230,5 +231,4 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except BrokenPipeError:
         # The reader of our output (head, less) has gone: nobody is left to tell, and that is no failure of ours.
         sys.stderr.close()
-        code = 0
-    sys.exit(code or 0)
+    sys.exit(code)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from candist.errors import StorageError
+from candist.errors import CandistError, StorageError
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def storage(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, StorageError):
+        if isinstance(error, CandistError):
             raise
         raise StorageError(
             f"cannot write {str(path)!r}: {error.strerror or error}",

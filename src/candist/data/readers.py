@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
 import sys
 import zlib
@@ -81,7 +82,8 @@ class Row:
         From 1; counts the data rows, the bad ones too.
     values
         Column → cell. CSV cells are text; JSONL, Parquet and frames give any value. A bad row has its raw line under
-        ``""``: a ``malformed`` one that alone, a ``bad_encoding`` one beside the cells, with U+FFFD for what is unreadable.
+        ``""``: a ``malformed`` one that alone, a ``bad_encoding`` one beside its cells. What is unreadable shows as
+        U+FFFD.
     status, note
         ``ok``, ``malformed`` or ``bad_encoding``, and for the latter two one line that says what is wrong.
     """
@@ -166,7 +168,7 @@ def _open_stdin(format: str) -> Table:
         raise DataError("Parquet cannot come from standard input", "a file", "name the file instead of '-'")
     if sys.stdin is None:
         raise DataError("there is no standard input", "a pipe or a file", "name the file instead of '-'")
-    stream = _Bytes(sys.stdin.buffer, STDIN, owned=False)
+    stream = _Bytes(sys.stdin.buffer, STDIN, descriptor=None)
     _check_head(stream.head, STDIN)
     return _open_text(stream, STDIN, format or ("jsonl" if stream.head.lstrip().startswith(b"{") else "lines"))
 
@@ -188,12 +190,12 @@ def _open_text(raw: _Bytes, name: str, format: str) -> Table:
 class _Bytes(io.RawIOBase):
     """An input's bytes without their byte-order mark. ``head`` shows the first ones before they are read.
 
-    Reading errors come as `DataError`. A stream that is dropped half read closes its file: Python's own file objects
-    would warn.
+    Reading errors come as `DataError`. A table may be dropped before its end, or before its first row: then the file,
+    open by ``descriptor``, is closed with this object. Python's own file objects would warn, so they do not own it.
     """
 
-    def __init__(self, inner: Any, name: str, owned: bool) -> None:
-        self._inner, self._name, self._owned = inner, name, owned
+    def __init__(self, inner: Any, name: str, descriptor: int | None) -> None:
+        self._inner, self._name, self._descriptor = inner, name, descriptor
         head = b""
         while len(head) < HEAD and (chunk := self._read(HEAD - len(head))):
             head += chunk
@@ -209,8 +211,10 @@ class _Bytes(io.RawIOBase):
         return len(chunk)
 
     def close(self) -> None:
-        if self._owned:
+        if self._descriptor is not None:
             self._inner.close()
+            os.close(self._descriptor)
+            self._descriptor = None
         super().close()
 
     def _read(self, size: int) -> bytes:
@@ -228,20 +232,26 @@ class _Bytes(io.RawIOBase):
 
 def _open_bytes(path: Path) -> _Bytes:
     """Open a file, unpacking ``.gz``, with our wording of why it cannot be opened."""
-    if path.is_dir():
+    if os.path.isdir(path):
         raise DataError(f"{str(path)!r} is a folder", "a file of texts", "name a file in it")
     try:
-        inner = gzip.open(path, "rb") if path.name.casefold().endswith(".gz") else path.open("rb")  # noqa: SIM115
-    except (FileNotFoundError, NotADirectoryError):
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a path with a NUL
         raise MissingFileError(f"no file {str(path)!r}", "a file of texts", _near_file(path)) from None
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}", "a readable file", "check its permissions") from None
-    return _Bytes(inner, str(path), owned=True)
+    file: Any = open(descriptor, "rb", closefd=False)  # noqa: SIM115
+    if path.name.casefold().endswith(".gz"):
+        file = gzip.GzipFile(fileobj=file)
+    return _Bytes(file, str(path), descriptor)
 
 
 def _near_file(path: Path) -> str:
     """``did you mean`` a file of the same folder, or what else to do."""
-    siblings = sorted(other.name for other in path.parent.iterdir()) if path.parent.is_dir() else []
+    try:
+        siblings = sorted(os.listdir(path.parent))
+    except (OSError, ValueError):
+        siblings = []
     hint = did_you_mean(path.name, siblings)
     return hint if hint.startswith("did") else "check the path"
 
@@ -454,7 +464,8 @@ def _csv_rows(
         if any("\0" in line for line in lines.record):
             yield malformed(number, lines.raw, f"{lines.where}: a NUL character")
         elif len(cells) != len(columns):
-            yield malformed(number, lines.raw, f"{lines.where}: {len(cells)} fields; expected {len(columns)}")
+            got = "1 field" if len(cells) == 1 else f"{len(cells)} fields"
+            yield malformed(number, lines.raw, f"{lines.where}: {got}; expected {len(columns)}")
         elif any(has_surrogate(line) for line in lines.record):
             yield _bad_encoding(number, dict(zip(columns, cells, strict=True)), lines.raw, lines.where)
         else:
@@ -499,6 +510,8 @@ def _open_parquet(path: Path) -> Table:
     import pyarrow.parquet
 
     name = str(path)
+    if not path.is_file():  # a pipe: Parquet is read from its end
+        raise DataError(f"{name} is no regular file", "a Parquet file", "save it first, then name the file")
     try:
         file = pyarrow.parquet.ParquetFile(name)
     except (pyarrow.ArrowException, OSError) as error:
@@ -526,17 +539,21 @@ def batch_rows(batches: Iterable[Any], columns: Sequence[str]) -> Iterator[Row]:
     """Rows of Arrow record batches, with ``columns`` for their column names."""
     number = 0
     for batch in batches:
-        for index in range(batch.num_rows):
-            number += 1
-            yield _batch_row(number, [batch.column(k)[index] for k in range(batch.num_columns)], columns)
+        try:
+            cells = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            rows = [Row(number + i, dict(zip(columns, row, strict=True))) for i, row in enumerate(cells, start=1)]
+        except UnicodeDecodeError:
+            rows = [_scalar_row(number + 1 + i, batch.slice(i, 1), columns) for i in range(batch.num_rows)]
+        yield from rows
+        number += batch.num_rows
 
 
-def _batch_row(number: int, cells: Sequence[Any], columns: Sequence[str]) -> Row:
-    """One row of Arrow scalars. Arrow does not check that its text is UTF-8."""
+def _scalar_row(number: int, batch: Any, columns: Sequence[str]) -> Row:
+    """The row of a batch of one, cell by cell: Arrow does not check that its text is UTF-8."""
     try:
-        return Row(number, {column: cell.as_py() for column, cell in zip(columns, cells, strict=True)})
+        return Row(number, {name: column[0].as_py() for name, column in zip(columns, batch.columns, strict=True)})
     except UnicodeDecodeError:
-        values = {column: _undecoded(cell) for column, cell in zip(columns, cells, strict=True)}
+        values = {name: _undecoded(column[0]) for name, column in zip(columns, batch.columns, strict=True)}
         raw = " ".join(value for value in values.values() if isinstance(value, str))
         return _bad_encoding(number, values, raw, f"row {number}")
 

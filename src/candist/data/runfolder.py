@@ -64,15 +64,7 @@ def claim(path: Path, identity: Mapping[str, Any], *, force: bool = False) -> It
     StorageError
         When it cannot be written.
     """
-    if path.exists() and not path.is_dir():
-        raise RunFolderError(f"{str(path)!r} is a file", "a folder for the run", "choose another --out")
-    strangers = sorted(p.name for p in path.iterdir() if not ours(p.name)) if path.exists() else []
-    if strangers and not (path / "run.toml").exists():
-        raise RunFolderError(
-            f"folder {str(path)!r} holds {strangers[0]!r}, which no run made",
-            "a new or empty folder",
-            "choose another --out",
-        )
+    check_place(path)
     with storage(path):
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / ".lock")
@@ -85,9 +77,9 @@ def claim(path: Path, identity: Mapping[str, Any], *, force: bool = False) -> It
                 "wait for it to end or choose another --out",
             ) from None
     try:
-        if force:
+        if force or state_of(path, identity) == "new":
             clear(path)
-        yield RunFolder(path, judge(path, identity))
+        yield RunFolder(path, state_of(path, identity))
     finally:
         lock.release()
 
@@ -97,10 +89,16 @@ def ours(name: str) -> bool:
     return name in OWN or (name.startswith(".") and name.endswith(".part"))
 
 
-def judge(path: Path, identity: Mapping[str, Any]) -> State:
-    """Whether a folder is new, can go on, or is finished; refuse one of another run (RunFolderError)."""
+def state_of(path: Path, identity: Mapping[str, Any]) -> State:
+    """Whether a folder is new, can go on, or is finished. It writes nothing.
+
+    Raises
+    ------
+    RunFolderError
+        When the folder holds something else, or belongs to another run.
+    """
+    check_place(path)
     if not (path / "run.toml").exists():
-        clear(path)
         return "new"
     found = read_record(path)
     known = found.get("identity", {})
@@ -114,6 +112,19 @@ def judge(path: Path, identity: Mapping[str, Any]) -> State:
             "choose another --out, or --force to remove that run",
         )
     return "finished" if finished else "resumed"
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place where something else than a run lies (RunFolderError)."""
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"{str(path)!r} is a file", "a folder for the run", "choose another --out")
+    strangers = sorted(p.name for p in path.iterdir() if not ours(p.name)) if path.exists() else []
+    if strangers and not (path / "run.toml").exists():
+        raise RunFolderError(
+            f"folder {str(path)!r} holds {strangers[0]!r}, which no run made",
+            "a new or empty folder",
+            "choose another --out",
+        )
 
 
 def clear(path: Path) -> None:

@@ -1,121 +1,153 @@
-"""Rows → `Text` values: ids, statuses, gold. Every row comes out, in order."""
+"""Rows → `Text`: columns composed to one text, ids given or derived, and a status for what cannot be labelled."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from candist.data.readers import UNREADABLE, Row, Table
+from candist.data.readers import Row, Table, readable
 from candist.errors import DataError, did_you_mean, shorten
 from candist.records import RowStatus, Text
 from candist.task import Task
 
-#: With fewer texts, all of them naming classes may be chance.
-LABEL_COLUMN_ROWS = 5
+MAX_CHARS = 100_000
+#: With fewer usable texts than this, texts that happen to be class names prove nothing.
+FEW = 5
 
 
 def read_texts(
-    table: Table,
-    task: Task,
-    *,
-    extra: Sequence[str] = (),
-    max_chars: int = 100_000,
-    gold_required: bool = False,
+    table: Table, task: Task, *, extra: Sequence[str] = (), max_chars: int = MAX_CHARS, gold_required: bool = False
 ) -> Iterator[tuple[Text, tuple[Any, ...]]]:
-    """Yield a text for every row, and beside it the row's cells of the ``extra`` columns (None for a bad row).
+    """Turn every row into one `Text`, in order. The columns are checked at once, before the first row is asked for.
 
     Parameters
     ----------
     table
-        From `candist.data.readers.open_table` or `candist.data.frames.from_python`.
+        The rows; consumed.
     task
-        Says which columns hold text, id and gold.
+        Says which columns hold the text, the id and the gold label.
     extra
-        Columns with answers on hand.
+        Columns whose cells come along, for instance candidate answers.
     max_chars
-        Longer texts are ``too_long``.
+        Longer texts get the status ``too_long``.
     gold_required
-        Whether a missing gold column is an error; new texts have none.
+        Whether the gold column must be there. New data has none: gold is then None.
+
+    Yields
+    ------
+    tuple of Text and tuple
+        The text, and the cells of ``extra``; those are None where the row could not be read.
 
     Raises
     ------
     DataError
-        When a column is missing, before the first row.
+        When a column is missing, with the nearest name.
     """
-    needed = [*task.columns, *([task.id] if task.id else []), *extra, *([task.gold] if gold_required else [])]
-    for column in needed:
+    wanted = [(column, "the task's text column") for column in task.columns]
+    wanted += [(task.id, "the task's id column")] if task.id else []
+    wanted += [(task.gold, "the task's gold column")] if task.gold and gold_required else []
+    wanted += [(column, "a column of candidate answers") for column in extra]
+    for column, what in wanted:
         if column not in table.columns:
-            raise DataError(
-                f"no column {column!r} in {table.name}", "a column of the file", did_you_mean(column, table.columns)
-            )
-    return _texts(table, task, extra, max_chars)
+            raise DataError(f"no column {column!r} in {table.name}", what, did_you_mean(column, table.columns))
+    return _texts(table, task, tuple(extra), max_chars)
 
 
-def _texts(table: Table, task: Task, extra: Sequence[str], max_chars: int) -> Iterator[tuple[Text, tuple[Any, ...]]]:
-    seen: dict[str, int] = {}
-    copies: Counter[str] = Counter()
+def _texts(table: Table, task: Task, extra: tuple[str, ...], max_chars: int) -> Iterator[tuple[Text, tuple[Any, ...]]]:
+    ids = _Ids()
     for row in table.rows:
-        body, status, note = compose(row, task, max_chars)
-        own = as_text(row.values.get(task.id)).strip() if task.id else ""
-        if not own:
-            if task.id and status == "ok":
-                status, note = "missing_id", f"row {row.number}: column {task.id!r} is empty"
-            own = derived_id(body, copies)
-        key = own
-        if own in seen:
-            key = f"{own}#row{row.number}"
-            while key in seen:
-                key += "'"
-            if status == "ok":
-                status, note = "repeated_id", f"row {row.number}: id {own!r} is that of row {seen[own]} too"
-        seen[key] = row.number
-        gold = as_text(row.values.get(task.gold)).strip() if task.gold else ""
-        bad = row.status != "ok"
-        cells = tuple(None if bad else row.values.get(column) for column in extra)
-        yield Text(key, own, row.number, body, status, note, gold or None), cells
+        cells = {column: row.values.get(column) for column in task.columns}
+        # Only the raw line is left of a malformed row; a row of bad bytes has its cells, with U+FFFD in them.
+        if row.status == "malformed":
+            body = str(row.values.get("", ""))
+        else:
+            body = readable(task.compose({column: as_text(cell) for column, cell in cells.items()}))
+        given = readable(as_text(row.values.get(task.id))) if task.id else ""
+        id = given if given.strip() else ids.derive(body)
+        key, holder = ids.claim(id, row.number)
+        status, note = _judge(row, cells, task.id, holder)
+        if status == "ok" and len(body) > max_chars:
+            status, note = "too_long", f"{len(body):,} characters, more than max_chars {max_chars:,}"
+        if row.status == "ok" and note:
+            note = f"row {row.number}: {note}"
+        gold = readable(as_text(row.values.get(task.gold))).strip() if task.gold else ""
+        text = Text(key, id, row.number, body, status, note, gold or None)
+        yield text, tuple(readable(row.values.get(column)) if row.status == "ok" else None for column in extra)
 
 
-def compose(row: Row, task: Task, max_chars: int) -> tuple[str, RowStatus, str]:
-    """The text of a row, its status and what is wrong with it."""
+def _judge(row: Row, cells: Mapping[str, Any], id_column: str, holder: int) -> tuple[RowStatus, str]:
+    """The first thing that is wrong with a row, its length apart. ``holder``: the row that had the id first, or 0."""
     if row.status != "ok":
-        return as_text(row.values.get("", "")), row.status, row.note
-    for column in task.columns:
-        if isinstance(row.values.get(column), list | dict):
-            cell = shorten(row.values[column])
-            return as_text(cell), "malformed", f"row {row.number}: column {column!r} holds {cell}, no text"
-    body = task.compose({column: as_text(row.values.get(column)) for column in task.columns})
-    if UNREADABLE.search(body):
-        return UNREADABLE.sub("\ufffd", body), "bad_encoding", f"row {row.number}: the text holds unreadable characters"
-    if not body.strip():
-        return body, "empty", f"row {row.number}: the text is empty"
-    if len(body) > max_chars:
-        return body, "too_long", f"row {row.number}: {len(body):,} characters, more than max_chars {max_chars:,}"
-    return body, "ok", ""
+        return row.status, row.note
+    checked = {**cells, id_column: row.values.get(id_column)} if id_column else cells
+    for column, cell in checked.items():
+        if isinstance(cell, list | tuple | dict | set | bytes):
+            return "malformed", f"column {column!r} holds {shorten(cell)}, no text"
+    for column, cell in checked.items():
+        if isinstance(cell, str) and readable(cell) != cell:
+            return "bad_encoding", f"the {'id' if column == id_column else 'text'} holds unreadable characters"
+    if id_column and not as_text(checked[id_column]).strip():
+        return "missing_id", f"column {id_column!r} is empty"
+    if holder:
+        return "repeated_id", f"id {as_text(checked[id_column])!r} is that of row {holder} too"
+    # The cells, not the text made of them: a template brings words of its own.
+    if not any(as_text(cell).strip() for cell in cells.values()):
+        return "empty", "the text is empty"
+    return "ok", ""
 
 
 def as_text(cell: Any) -> str:
-    """A cell as text; None is none."""
-    return "" if cell is None else str(cell)
+    """A cell as text: "" for a missing one, JSON for lists and mappings."""
+    if cell is None:
+        return ""
+    if isinstance(cell, list | tuple | dict):
+        return json.dumps(cell, ensure_ascii=False, default=str)
+    return str(cell)
 
 
-def derived_id(body: str, copies: Counter[str]) -> str:
-    """An id made from the text: the same text has the same id in every file, its copies are counted."""
-    digest = "t" + hashlib.sha256(body.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    copies[digest] += 1
-    return digest if copies[digest] == 1 else f"{digest}-{copies[digest]}"
+class _Ids:
+    """The ids and keys given so far."""
+
+    def __init__(self) -> None:
+        self._holders: dict[str, int] = {}
+        self._keys: set[str] = set()
+        self._copies: Counter[str] = Counter()
+
+    def derive(self, body: str) -> str:
+        """An id made of the text alone, so that it stays when rows are moved; numbered where texts repeat."""
+        digest = "t" + hashlib.sha256(body.encode()).hexdigest()[:12]
+        self._copies[digest] += 1
+        return digest if self._copies[digest] == 1 else f"{digest}-{self._copies[digest]}"
+
+    def claim(self, id: str, row: int) -> tuple[str, int]:
+        """A key that no other row has, and the row that had the id first (0 where this one does)."""
+        holder = self._holders.setdefault(id, row)
+        key = id if holder == row else f"{id}#row{row}"
+        while key in self._keys:  # an id may look like a key of ours
+            key = f"{key}#row{row}"
+        self._keys.add(key)
+        return key, 0 if holder == row else holder
 
 
 def check_texts(texts: Sequence[Text], task: Task, name: str) -> None:
-    """Refuse inputs in which nothing can be labelled (DataError)."""
+    """Refuse texts that no run could do anything with, before money is spent.
+
+    Raises
+    ------
+    DataError
+        When there is no row, when none is usable, or when the texts are class names.
+    """
     if not texts:
-        raise DataError(f"{name} has no rows", "at least one text", "check the file")
+        raise DataError(f"no rows in {name}", "at least one text", "check the file")
     usable = [text for text in texts if text.status == "ok"]
     if not usable:
-        counts: Mapping[str, int] = Counter(text.status for text in texts)
-        listed = ", ".join(f"{rows:,} {status}" for status, rows in sorted(counts.items()))
-        raise DataError(f"{name} has no usable row: {listed}", "at least one text", texts[0].note)
-    if len(usable) >= LABEL_COLUMN_ROWS and all(task.space.resolve(text.body) for text in usable):
-        columns = " and ".join(map(repr, task.columns))
-        raise DataError(f"column {columns} of {name} holds only class names", "texts", "set 'text:' to their column")
+        counts = Counter(text.status for text in texts).most_common()
+        shown = ", ".join(f"{count:,} {status}" for status, count in counts)
+        raise DataError(f"no row of {name} is usable ({shown})", "at least one text", f"first, {texts[0].note}")
+    if len(usable) >= FEW and all(task.space.resolve(text.body) is not None for text in usable):
+        columns = " and ".join(repr(column) for column in task.columns)
+        do = "set 'text:' in the task file to the column with the texts"
+        raise DataError(f"column {columns} of {name} holds only class names", "texts", do)

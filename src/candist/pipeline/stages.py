@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from candist import __version__, encoders
 from candist.candidates import first_labels, to_mask
 from candist.data.files import append_lines, recover_lines, write_text
-from candist.data.runfolder import RunFolder, claim, read_record, write_record
+from candist.data.runfolder import RunFolder, claim, read_record, state_of, write_record
 from candist.data.tables import read_labels, write_labels
 from candist.errors import MissingFileError
 from candist.metrics import neighbour_agreement
@@ -128,16 +128,17 @@ def execute(
         check_answers(answers, task.space)
     located = encoders.locate(settings.encoder)
     identity = identify(task, texts, answers, settings, encoders.fingerprint(located))
+    if not force and state_of(out, identity) == "finished":
+        return restore(out)
+    clock = Clock()
+    with clock.stage("load encoder"):  # before anything is written: what is wrong with it shows here
+        encoder = encoders.load(settings.encoder)
+        progress("load encoder", 1, 1)
     with claim(out, identity, force=force) as folder:
-        if folder.state == "finished":
-            return restore(out)
         record = begin(folder, identity, task, texts, answers, settings, name)
-        clock = Clock(record["stages"])
+        record["stages"] = clock.seconds
         usable = [text for text in texts if text.status == "ok"]
 
-        with clock.stage("load encoder"):
-            encoder = encoders.load(settings.encoder)
-            progress("load encoder", 1, 1)
         with clock.stage("embed"):
             vectors, is_long = encoders.embed(
                 encoder,

@@ -26,12 +26,13 @@ class StudentSettings(Section):
     """The head on a frozen encoder and its training loop."""
 
     epochs: int = Field(25, ge=1, le=10_000, description="Passes over the rows, at least.")
-    min_steps: int = Field(2000, ge=0, description="More passes where there are few rows, up to this many steps.")
+    min_steps: int = Field(1000, ge=0, description="More passes where there are few rows, up to this many steps.")
     warmup: float = Field(0.2, ge=0, le=1, description="Share of the passes that train on Eq. 1 alone, all rows.")
     batch: int = Field(64, ge=1, description="Rows a step.")
     lr: float = Field(1e-3, gt=0, le=1, description="Peak learning rate of AdamW; it falls to 0 along a cosine.")
     weight_decay: float = Field(0.01, ge=0, description="Weight decay of AdamW.")
     hidden: int = Field(512, ge=0, description="Width of the head's hidden layer; 0 = a linear head.")
+    hidden_from: int = Field(2000, ge=0, description="With fewer rows the head is linear.")
     dropout: float = Field(0.3, ge=0, lt=1, description="Dropout on the head's input and hidden layer.")
     regularise: float = Field(1.0, ge=0, description="η, App. A.2: final weight of consistency and mixup; 0 = none.")
     mixup: float = Field(4.0, gt=0, description="ω ~ Beta(a, a) of the embedding mixup (Eq. 9-10).")

@@ -100,7 +100,8 @@ def train(
     # Weights and dropout draw from the global generator: leave no trace there.
     with torch.random.fork_rng(devices=[]), one_thread():
         torch.manual_seed(seed)
-        student = Student(inputs.shape[1], mask.shape[1], settings.hidden, settings.dropout)
+        hidden = settings.hidden if len(inputs) >= settings.hidden_from else 0
+        student = Student(inputs.shape[1], mask.shape[1], hidden, settings.dropout)
         student.fit_scale(inputs)
         per_epoch = math.ceil(len(inputs) / settings.batch)
         epochs = max(settings.epochs, math.ceil(settings.min_steps / per_epoch))
@@ -164,7 +165,7 @@ def batch_loss(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """A head's matrices are small: more threads wait for each other more than they work, and worst on a busy machine."""
+    """A head's matrices are small: several threads wait for each other more than they work, most on a busy machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
