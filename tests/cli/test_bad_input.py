@@ -106,9 +106,9 @@ CASES: dict[str, tuple[Files, list[str], str]] = {
     "JSON array": (*jsonl(b'[{"text": "a"}]\n'), 'texts.jsonl holds a JSON array; expected JSONL: one object a line; write each object on its own line'),
     "no JSON objects": (*jsonl(b"a rose\nthe sky\n"), 'texts.jsonl: none of its lines is a JSON object; expected JSONL: one object a line; first, line 1: broken JSON (Expecting value, character 1)'),
     "labels instead of texts": (csv(b"text\nred\nblue\nred\nred\nblue\n"), RUN, "column 'text' of texts.csv holds only class names; expected texts; set 'text:' in the task file to the column with the texts"),
-    "no usable row": (csv(b'text\n" "\n"  "\n'), RUN, "no row of texts.csv is usable (2 empty); expected at least one text; first, row 1: no text in 'text'"),
-    "only text is too long": (csv(b"text\n" + b"x" * 1_000_000 + b"\n"), RUN, 'no row of texts.csv is usable (1 too_long); expected at least one text; first, row 1: 1,000,000 characters; expected at most 100,000'),
-    "text is a list": (*jsonl(b'{"text": ["a", "b"]}\n'), "no row of texts.jsonl is usable (1 malformed); expected at least one text; first, row 1: column 'text' holds a list; expected text"),
+    "no usable row": (csv(b'text\n" "\n"  "\n'), RUN, "no row of texts.csv is usable (2 empty); expected at least one text; first, row 1: the text is empty"),
+    "only text is too long": (csv(b"text\n" + b"x" * 1_000_000 + b"\n"), RUN, 'no row of texts.csv is usable (1 too_long); expected at least one text; first, row 1: 1,000,000 characters, more than max_chars 100,000'),
+    "text is a list": (*jsonl(b'{"text": ["a", "b"]}\n'), "no row of texts.jsonl is usable (1 malformed); expected at least one text; first, row 1: column 'text' holds ['a', 'b'], no text"),
     # answers on hand
     "no such answer column": (files(), [*RUN, "--candidates", "answer"], "no column 'answer' in texts.csv; expected a column of candidate answers; known are 'text'"),
     "no such answer file": (files(), [*RUN, "--candidates", "answers.jsonl"], "no file 'answers.jsonl'; expected a file of texts; check the path"),
