@@ -14,7 +14,7 @@ import candist
 from candist import Settings, Task
 from candist.config import override
 from candist.errors import AnswersError, MissingFileError, RunFolderError
-from candist.pipeline.stages import read_run, restore
+from candist.pipeline.finished import read_run, restore
 from candist.task import OTHER
 from tests.conftest import COLOURS, colour_texts
 

@@ -160,7 +160,7 @@ def label(
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 def report(folder: Path) -> None:
     """Rebuild the report of the run in folder RUN from its files."""
-    from candist.pipeline.stages import restore, write_report
+    from candist.pipeline.finished import restore, write_report
     from candist.report.terminal import summary
 
     result = restore(folder)

@@ -14,8 +14,9 @@ from candist.data.texts import check_texts, read_texts
 from candist.errors import RunFolderError
 from candist.pipeline import answers as on_hand
 from candist.pipeline.decide import decide_new
+from candist.pipeline.finished import Run
 from candist.pipeline.settings import Settings
-from candist.pipeline.stages import Progress, Run, ask_offline, execute, silent
+from candist.pipeline.stages import Progress, ask_offline, execute, silent
 from candist.records import Candidates, Prediction, Text
 from candist.task import Task
 

@@ -6,32 +6,26 @@ read → annotate → embed → train → label → report. Each stage leaves a 
 
 from __future__ import annotations
 
-import hashlib
-import json
-import platform
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from candist import __version__, encoders
 from candist.candidates import first_labels, to_mask
-from candist.data.files import append_lines, recover_lines, write_text
-from candist.data.runfolder import RunFolder, claim, read_record, state_of, write_record
-from candist.data.tables import read_labels, write_labels
-from candist.errors import MissingFileError
+from candist.data.files import append_lines
+from candist.data.runfolder import claim, state_of, write_record
+from candist.data.tables import write_labels
 from candist.metrics import neighbour_agreement
 from candist.pipeline.answers import check_answers, merge
 from candist.pipeline.decide import decide
+from candist.pipeline.finished import Run, facts_of, read_annotations, restore, write_report
+from candist.pipeline.record import begin, identify, now
 from candist.pipeline.settings import Settings
-from candist.records import Candidates, Prediction, Text, from_line, to_line
-from candist.report.facts import Facts, RunInfo, gather
-from candist.report.page import render
-from candist.task import Task, build_task
+from candist.records import Candidates, Text, to_line
+from candist.task import Task
 from candist.teacher import offline
 
 if TYPE_CHECKING:
@@ -40,44 +34,10 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]
 
 CHUNK = 2000
-TRACKED = ("candist", "torch", "sentence-transformers", "transformers", "numpy", "pyarrow")
 
 
 def silent(stage: str, done: int, total: int) -> None:
     """The progress report that says nothing."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run.
-
-    Attributes
-    ----------
-    folder
-        Where its files are.
-    task
-        What was labelled.
-    predictions
-        One a row of the input, in its order.
-    facts
-        What the report shows.
-    """
-
-    folder: Path
-    task: Task
-    predictions: list[Prediction]
-    facts: Facts
-
-    @property
-    def labels(self) -> list[str]:
-        """The label of each row; "" where there is none."""
-        return [prediction.label for prediction in self.predictions]
-
-    def to_pandas(self) -> Any:
-        """``labels.parquet`` as a pandas data frame."""
-        import pandas as pd
-
-        return pd.read_parquet(self.folder / "labels.parquet")
 
 
 @dataclass
@@ -168,66 +128,6 @@ def execute(
     return Run(out, task, predictions, facts)
 
 
-def restore(out: Path) -> Run:
-    """Read a finished run back from its folder."""
-    task, predictions, given, record = read_run(out)
-    return Run(out, task, predictions, facts_of(record, task, predictions, given))
-
-
-def identify(
-    task: Task, texts: Sequence[Text], answers: Sequence[Candidates] | None, settings: Settings, encoder: str
-) -> dict[str, str]:
-    """Digests of all that makes a run what it is, by the name that an error message shows."""
-    return {
-        "task": digest([task.model_dump_json()]),
-        "texts": digest(to_line(text) for text in texts),
-        "answers": digest(to_line(answer) for answer in answers) if answers is not None else "offline",
-        "settings": digest([settings.model_dump_json()]),
-        "encoder": encoder,
-    }
-
-
-def digest(lines: Iterable[str]) -> str:
-    """SHA-256 of lines."""
-    total = hashlib.sha256()
-    for line in lines:
-        total.update(line.encode("utf-8", "surrogatepass") + b"\n")
-    return total.hexdigest()
-
-
-def begin(
-    folder: RunFolder,
-    identity: dict[str, str],
-    task: Task,
-    texts: Sequence[Text],
-    answers: Sequence[Candidates] | None,
-    settings: Settings,
-    name: str,
-) -> dict[str, Any]:
-    """Write ``run.toml`` of a new run, or read that of a stopped one."""
-    if folder.state == "resumed":
-        return read_record(folder.path)
-    sources = list(dict.fromkeys(answer.source for answer in answers)) if answers is not None else [offline.SOURCE]
-    record: dict[str, Any] = {
-        "run": {"status": "running", "created": now()},
-        "identity": identity,
-        "texts": {"name": name, "rows": len(texts)},
-        "teacher": {"kind": "answers on hand" if answers is not None else "offline", "sources": sources},
-        "encoder": {"name": settings.encoder},
-        "settings": settings.model_dump(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in TRACKED}},
-        "stages": {},
-    }
-    write_text(folder.file("task.json"), task.model_dump_json(indent=2) + "\n")
-    write_record(folder.path, record)
-    return record
-
-
-def now() -> str:
-    """The time in UTC, to the second, in ISO form."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
 def ask_offline(
     task: Task, texts: Sequence[Text], vectors: encoders.Vectors, encoder: encoders.Encoder, settings: Settings
 ) -> Iterator[Candidates]:
@@ -254,11 +154,6 @@ def annotate(journal: Path, asked: Iterable[Candidates], progress: Progress) -> 
     append_lines(journal, fresh)
     progress("annotate", len(given), len(given))
     return given
-
-
-def read_annotations(journal: Path) -> list[Candidates]:
-    """All whole lines of ``annotations.jsonl``."""
-    return [from_line(Candidates, line) for line in recover_lines(journal)]
 
 
 def fit(
@@ -297,57 +192,3 @@ def signal_of(vectors: encoders.Vectors, texts: Sequence[Text], merged: Mapping[
     """How far texts that lie close together got the same first candidate: 0 as by chance, 1 always."""
     firsts = first_labels((merged[text.key] for text in texts), task.space)
     return round(neighbour_agreement(vectors[firsts >= 0], firsts[firsts >= 0]), 4)
-
-
-def facts_of(
-    record: Mapping[str, Any], task: Task, predictions: Sequence[Prediction], given: Sequence[Candidates]
-) -> Facts:
-    """What the report shows, from what the run folder holds."""
-    sources = ", ".join(record["teacher"]["sources"])
-    by_hand = record["teacher"]["kind"] != "offline"
-    info = RunInfo(
-        name=task.name,
-        instruction=task.instruction,
-        teacher=f"answers on hand: {sources}" if by_hand else "offline zero-shot teacher (sentence embeddings, no LLM)",
-        encoder=record["encoder"]["name"],
-        created=record["run"]["created"],
-        stages=tuple((stage, float(seconds)) for stage, seconds in record["stages"].items()),
-        settings={path: str(value) for path, value in flatten(record["settings"])},
-        versions=record["versions"],
-        long_texts=record["texts"]["long"],
-        long=record["settings"]["long"],
-        signal=record["encoder"]["signal"],
-        probability_kind="student's softmax on rows that it was trained on: optimistic, not calibrated",
-    )
-    return gather(predictions, given, merge(given), task.space, info, seed=record["settings"]["seed"])
-
-
-def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested settings as (dotted path, value)."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def write_report(out: Path, facts: Facts) -> None:
-    """Write ``report.html``."""
-    write_text(out / "report.html", render(facts))
-
-
-def read_run(out: Path) -> tuple[Task, list[Prediction], list[Candidates], dict[str, Any]]:
-    """Task, predictions, answers and record of a finished run.
-
-    Raises
-    ------
-    MissingFileError
-        When the folder is no run, or the run is not finished.
-    """
-    record = read_record(out)
-    if record["run"]["status"] != "finished":
-        raise MissingFileError(
-            f"the run in {str(out)!r} is not finished", "a finished run", "give its 'candist run' again to continue"
-        )
-    task = build_task(json.loads((out / "task.json").read_text(encoding="utf-8")))
-    return task, read_labels(out), read_annotations(out / "annotations.jsonl"), record

@@ -1,0 +1,117 @@
+"""A finished run as a value, and its report; both can be made anew from the files in the run folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from candist.data.files import recover_lines, write_text
+from candist.data.runfolder import read_record
+from candist.data.tables import read_labels
+from candist.errors import MissingFileError
+from candist.pipeline.answers import merge
+from candist.records import Candidates, Prediction, from_line
+from candist.report.facts import Facts, RunInfo, gather
+from candist.report.page import render
+from candist.task import Task, build_task
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes
+    ----------
+    folder
+        Where its files are.
+    task
+        What was labelled.
+    predictions
+        One a row of the input, in its order.
+    facts
+        What the report shows.
+    """
+
+    folder: Path
+    task: Task
+    predictions: list[Prediction]
+    facts: Facts
+
+    @property
+    def labels(self) -> list[str]:
+        """The label of each row; "" where there is none."""
+        return [prediction.label for prediction in self.predictions]
+
+    def to_pandas(self) -> Any:
+        """``labels.parquet`` as a pandas data frame."""
+        import pandas as pd
+
+        return pd.read_parquet(self.folder / "labels.parquet")
+
+
+def restore(out: Path) -> Run:
+    """Read a finished run back from its folder."""
+    task, predictions, given, record = read_run(out)
+    return Run(out, task, predictions, facts_of(record, task, predictions, given))
+
+
+def read_run(out: Path) -> tuple[Task, list[Prediction], list[Candidates], dict[str, Any]]:
+    """Task, predictions, answers and record of a finished run.
+
+    Raises
+    ------
+    MissingFileError
+        When the folder is no run, or the run is not finished.
+    """
+    record = read_record(out)
+    if record["run"]["status"] != "finished":
+        raise MissingFileError(
+            f"the run in {str(out)!r} is not finished", "a finished run", "give its 'candist run' again to continue"
+        )
+    task = build_task(json.loads((out / "task.json").read_text(encoding="utf-8")))
+    return task, read_labels(out), read_annotations(out / "annotations.jsonl"), record
+
+
+def read_annotations(journal: Path) -> list[Candidates]:
+    """All whole lines of ``annotations.jsonl``."""
+    return [from_line(Candidates, line) for line in recover_lines(journal)]
+
+
+def facts_of(
+    record: Mapping[str, Any], task: Task, predictions: Sequence[Prediction], given: Sequence[Candidates]
+) -> Facts:
+    """What the report shows, from what the run folder holds."""
+    sources = ", ".join(record["teacher"]["sources"])
+    by_hand = record["teacher"]["kind"] != "offline"
+    info = RunInfo(
+        name=task.name,
+        instruction=task.instruction,
+        teacher=f"answers on hand: {sources}" if by_hand else "offline zero-shot teacher (sentence embeddings, no LLM)",
+        encoder=record["encoder"]["name"],
+        created=record["run"]["created"],
+        stages=tuple((stage, float(seconds)) for stage, seconds in record["stages"].items()),
+        settings={path: str(value) for path, value in flatten(record["settings"])},
+        versions=record["versions"],
+        long_texts=record["texts"]["long"],
+        long=record["settings"]["long"],
+        signal=record["encoder"]["signal"],
+        probability_kind="student's softmax on rows that it was trained on: optimistic, not calibrated",
+    )
+    return gather(predictions, given, merge(given), task.space, info, seed=record["settings"]["seed"])
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested settings as (dotted path, value)."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def write_report(out: Path, facts: Facts) -> None:
+    """Write ``report.html``."""
+    write_text(out / "report.html", render(facts))
