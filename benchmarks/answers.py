@@ -11,7 +11,7 @@ from candist import encoders
 from candist.candidates import quality
 
 ROWS = {
-    "Distillation": ("sa", common.PLAIN),
+    "Distillation": ("sa", common.DISTILLED),
     "CanDist_add": ("ca_add", common.REFINED),
     "CanDist_all": ("ca_all", common.REFINED),
 }

@@ -36,7 +36,7 @@ def main(folder: Path) -> None:
         teacher = common.Row((first == data.train.gold)[None], (test_first == data.test.gold)[None])
         rows = {
             "offline teacher": teacher,
-            "single labels, cross-entropy": common.student_row(data, single, common.PLAIN),
+            "single labels, cross-entropy": common.student_row(data, single, common.DISTILLED),
             "candidates + refinery": common.student_row(data, mask, common.REFINED),
         }
         sets = quality(mask, data.train.gold)
@@ -46,8 +46,8 @@ def main(folder: Path) -> None:
             f"{len(common.SEEDS)} seeds, 95 % interval over texts",
             ["row", "train", "test", "test, refinery minus row", "s a training"],
             [
-                [title, common.score(row.train), common.score(row.test), common.show(common.gain(ours.test, row.test)),
-                 f"{row.seconds:.0f}"]
+                [title, common.score(row.train), common.score(row.test),
+                 "–" if row is ours else common.show(common.gain(ours.test, row.test)), f"{row.seconds:.0f}"]
                 for title, row in rows.items()
             ],
         )  # fmt: skip
