@@ -13,7 +13,7 @@ import pyarrow
 import pytest
 
 from candist.data.frames import from_python
-from candist.data.readers import LOOK_AHEAD
+from candist.data.rows import LOOK_AHEAD
 from candist.errors import DataError
 
 
@@ -184,3 +184,14 @@ def test_what_is_no_table_is_refused_in_one_line(kind: str) -> None:
     with pytest.raises(DataError) as caught:
         from_python(value)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_real_hub_data_set_gives_class_names(streamed: bool) -> None:
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
+    table = from_python(data.to_iterable_dataset() if streamed else data)
+    assert table.columns == ("text", "label")
+    assert [row.values["label"] for row in table.rows] == ["yes", "no", None]

@@ -23,8 +23,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from candist.data import readers
-from candist.data.readers import Row, Table, open_table
+from candist.data import bytestreams, parquet, readers
+from candist.data import rows as rows_module
+from candist.data.readers import open_table
+from candist.data.rows import Row, Table
 from candist.errors import DataError, MissingFileError
 
 LOSSLESS = "\ufffd"
@@ -327,7 +329,7 @@ def test_files_that_are_not_there_or_not_open_to_us(monkeypatch: pytest.MonkeyPa
 def test_a_disk_that_fails_midway(monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(io.BytesIO):
         def read1(self, size: int | None = -1, /) -> bytes:
-            if self.tell() > readers.HEAD:
+            if self.tell() > bytestreams.HEAD:
                 raise OSError(5, "Input/output error")
             return super().read1(size)
 
@@ -543,13 +545,13 @@ def test_parquet_nested_and_missing_cells() -> None:
 
 
 def test_parquet_with_text_that_is_no_utf8() -> None:
-    cells = [b"a", b"caf\xe9", b"c"] * readers.BATCH
+    cells = [b"a", b"caf\xe9", b"c"] * parquet.BATCH
     binary = pyarrow.array(cells, "binary")
     broken = pyarrow.Array.from_buffers(pyarrow.string(), len(cells), binary.buffers())
     table = pyarrow.table({"id": range(len(cells)), "text": broken})
     rows = rows_of(parquet_bytes(table), "t.parquet")
     assert [row.number for row in rows] == list(range(1, len(cells) + 1))
-    assert [row.status for row in rows] == ["ok", "bad_encoding", "ok"] * readers.BATCH
+    assert [row.status for row in rows] == ["ok", "bad_encoding", "ok"] * parquet.BATCH
     assert (rows[1].values, rows[1].note) == (
         {"id": 1, "text": "caf\ufffd", "": "caf\ufffd"},
         "row 2: bytes that are not UTF-8",
@@ -640,7 +642,7 @@ def test_rows_come_before_the_input_ends(monkeypatch: pytest.MonkeyPatch, suffix
     rows = open_table("-", readers.SUFFIXES[suffix]).rows
     for _ in range(10):
         next(rows)
-    assert source.taken <= 2 * readers.HEAD
+    assert source.taken <= 2 * bytestreams.HEAD
     assert sum(1 for _ in rows) >= 49_000
 
 
@@ -727,7 +729,7 @@ def test_rows_in_are_rows_out_whatever_bytes_are_in_them(changes: list[tuple[int
         if found.status == "ok":
             assert found.values["id"] == shown.split(",")[0]
         else:
-            assert found.values[""] == readers.readable(shown)
+            assert found.values[""] == rows_module.readable(shown)
 
 
 @FAST
@@ -743,7 +745,7 @@ def test_any_damage_is_a_refusal_or_leaves_every_line_in_one_row(changes: list[t
     assert [row.number for row in rows] == list(range(1, len(rows) + 1))
     # What the rows hold, put together, is what the file holds: nothing lost, nothing twice.
     kept = "".join("".join(row.values[""] if row.status != "ok" else row.values.values()) for row in rows)
-    shown = readers.readable(content[len(b"id,text\n") :].decode("utf-8", "surrogateescape"))
+    shown = rows_module.readable(content[len(b"id,text\n") :].decode("utf-8", "surrogateescape"))
     assert letters(kept) == letters(shown)
 
 

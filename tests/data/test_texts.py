@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from candist.data.frames import from_python
-from candist.data.readers import Row, Table, open_table
+from candist.data.readers import open_table
+from candist.data.rows import Row, Table
 from candist.data.texts import check_texts, read_texts
 from candist.errors import DataError
 from candist.records import Text

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain, islice
 from typing import Any
 
-from candist.data.readers import LOOK_AHEAD, Row, Table, batch_rows, check_columns, columns_of, look_ahead, malformed
+from candist.data.parquet import batch_rows
+from candist.data.rows import LOOK_AHEAD, Row, Table, check_columns, columns_of, look_ahead, malformed
 from candist.errors import DataError, shorten
 
 #: Python would let us iterate over these, to no good.
@@ -48,7 +49,7 @@ def from_python(data: object, name: str = "data") -> Table:
     if _is(value, "pandas", "Series") or _is(value, "polars", "Series"):
         return _items(name, iter(value))
     if _is(value, "datasets", "Dataset") or _is(value, "datasets", "IterableDataset"):
-        return _items(name, iter(value), value.column_names or ())
+        return _items(name, _with_class_names(value), value.column_names or ())
     if _ordered(value):
         return _items(name, iter(value))
     raise _refusal(value, name)
@@ -64,6 +65,15 @@ def _ordered(value: Any) -> bool:
     if any(_is(value, *kind) for kind in REFUSED):
         return False
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | Mapping | Set)
+
+
+def _with_class_names(dataset: Any) -> Iterator[Any]:
+    """A Hub data set's rows; its ClassLabel columns hold numbers (-1: unknown), we want the names."""
+    features = (getattr(dataset, "features", None) or {}).items()
+    names = {column: feature.names for column, feature in features if _is(feature, "datasets", "ClassLabel")}
+    for row in dataset:
+        coded = {column: row[column] for column in names if isinstance(row[column], int)}
+        yield row | {column: names[column][k] if k >= 0 else None for column, k in coded.items()}
 
 
 def _refusal(value: Any, name: str) -> DataError:

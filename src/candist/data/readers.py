@@ -7,23 +7,29 @@ one row comes out as a `Row` with a status, so that no row is ever lost and the 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import os
 import re
 import sys
-import zlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
-from candist.errors import DataError, MissingFileError, did_you_mean
-from candist.records import RowStatus
+from candist.data.bytestreams import Bytes, check_head, open_bytes
+from candist.data.parquet import open_parquet
+from candist.data.rows import (
+    LOOK_AHEAD,
+    Row,
+    Table,
+    bad_encoding,
+    check_columns,
+    columns_of,
+    has_surrogate,
+    look_ahead,
+    malformed,
+)
+from candist.errors import DataError, did_you_mean
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet", "lines")
 SUFFIXES = {
@@ -38,79 +44,12 @@ SUFFIXES = {
 }
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 STDIN = "standard input"
-#: How many bytes are looked at to tell what a file is.
-HEAD = 1 << 16
-#: How many rows are looked at to learn the columns, where no header names them.
-LOOK_AHEAD = 100
 #: A CSV row of more characters is taken for a quote that was never closed: without a bound it would fill the memory.
 MAX_RECORD = 1 << 26
 #: A quote that is closed in a wrong place after more lines than this is not repaired: each repair reads them again.
 MAX_REPAIR = 1000
-#: Parquet rows in memory at once; few, since cells may be large.
-BATCH = 256
-
-#: How files start that are not text, what they are, and what to do about it.
-MAGIC = (
-    (b"PK\x03\x04", "an Excel workbook or other zip archive", "save it as CSV"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", "save it as CSV"),
-    (b"%PDF-", "a PDF file", "save its texts as CSV"),
-    (b"\x1f\x8b", "gzip-compressed", "add .gz to its name, or unpack it"),
-    (b"\x28\xb5\x2f\xfd", "zstd-compressed", "unpack it"),
-    (b"\xfd7zXZ\x00", "xz-compressed", "unpack it"),
-    (b"SQLite format 3\x00", "an SQLite database", "export its table as CSV"),
-    (b"PAR1", "a Parquet file", "name its format: --format parquet"),
-    (b"ARROW1", "an Arrow (Feather) file", "save it as Parquet"),
-    (b"\xff\xfe", "UTF-16 text", "save it as UTF-8"),
-    (b"\xfe\xff", "UTF-16 text", "save it as UTF-8"),
-)
-BOM = b"\xef\xbb\xbf"
-#: Surrogates stand for bytes that are no UTF-8 (or come alone out of JSON escapes); no text file can hold either.
-UNREADABLE = re.compile("[\0\ud800-\udfff]")
-SURROGATE = re.compile("[\ud800-\udfff]")
-
 #: The csv module's limit on a field's length is one for the whole process; see `_next_record`.
 _FIELD_LIMIT = Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row of an input.
-
-    Attributes
-    ----------
-    number
-        From 1; counts the data rows, the bad ones too.
-    values
-        Column → cell. CSV cells are text; JSONL, Parquet and frames give any value. A bad row has its raw line under
-        ``""``: a ``malformed`` one that alone, a ``bad_encoding`` one beside its cells. What is unreadable shows as
-        U+FFFD.
-    status, note
-        ``ok``, ``malformed`` or ``bad_encoding``, and for the latter two one line that says what is wrong.
-    """
-
-    number: int
-    values: Mapping[str, Any]
-    status: RowStatus = "ok"
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of one input, streamed once. For JSONL, ``columns`` are those of the first rows.
-
-    Attributes
-    ----------
-    name
-        What messages call it.
-    columns
-        Column names, in order.
-    rows
-        The rows; memory stays flat. May raise `DataError` where the input breaks off.
-    """
-
-    name: str
-    columns: tuple[str, ...]
-    rows: Iterator[Row]
 
 
 def open_table(source: str | Path, format: str = "") -> Table:
@@ -135,13 +74,13 @@ def open_table(source: str | Path, format: str = "") -> Table:
         return _open_stdin(format)
     path = Path(source)
     name = str(path)
-    stream = _open_bytes(path)
+    stream = open_bytes(path)
     if not stream.head:
         raise DataError(f"{name} is empty", "at least one text", "check that it was saved")
     if (format or _format_of(path)) == "parquet":
         stream.close()
-        return _open_parquet(path)
-    _check_head(stream.head, name)
+        return open_parquet(path)
+    check_head(stream.head, name)
     if not (format := format or _format_of(path)):
         raise DataError(
             f"the format of {name!r} is not known",
@@ -168,12 +107,12 @@ def _open_stdin(format: str) -> Table:
         raise DataError("Parquet cannot come from standard input", "a file", "name the file instead of '-'")
     if sys.stdin is None:
         raise DataError("there is no standard input", "a pipe or a file", "name the file instead of '-'")
-    stream = _Bytes(sys.stdin.buffer, STDIN, descriptor=None)
-    _check_head(stream.head, STDIN)
+    stream = Bytes(sys.stdin.buffer, STDIN, descriptor=None)
+    check_head(stream.head, STDIN)
     return _open_text(stream, STDIN, format or ("jsonl" if stream.head.lstrip().startswith(b"{") else "lines"))
 
 
-def _open_text(raw: _Bytes, name: str, format: str) -> Table:
+def _open_text(raw: Bytes, name: str, format: str) -> Table:
     # newline="" ends lines at \n, \r\n and \r alike and leaves them as they are inside quoted cells.
     # surrogateescape lets a row with bytes that are no UTF-8 through, so that this row alone is bad.
     stream = io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8", errors="surrogateescape", newline="")
@@ -182,90 +121,6 @@ def _open_text(raw: _Bytes, name: str, format: str) -> Table:
     if format == "jsonl":
         return _jsonl_table(stream, name)
     return _csv_table(stream, name, format)
-
-
-# --- bytes ------------------------------------------------------------------------------------------------------------
-
-
-class _Bytes(io.RawIOBase):
-    """An input's bytes without their byte-order mark. ``head`` shows the first ones before they are read.
-
-    Reading errors come as `DataError`. A table may be dropped before its end, or before its first row: then the file,
-    open by ``descriptor``, is closed with this object. Python's own file objects would warn, so they do not own it.
-    """
-
-    def __init__(self, inner: Any, name: str, descriptor: int | None) -> None:
-        self._inner, self._name, self._descriptor = inner, name, descriptor
-        head = b""
-        while len(head) < HEAD and (chunk := self._read(HEAD - len(head))):
-            head += chunk
-        self.head = self._ahead = head.removeprefix(BOM)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        chunk = self._ahead[: len(buffer)] or self._read(len(buffer))
-        self._ahead = self._ahead[len(chunk) :]
-        buffer[: len(chunk)] = chunk
-        return len(chunk)
-
-    def close(self) -> None:
-        if self._descriptor is not None:
-            self._inner.close()
-            os.close(self._descriptor)
-            self._descriptor = None
-        super().close()
-
-    def _read(self, size: int) -> bytes:
-        try:
-            return bytes(self._inner.read1(size))
-        except EOFError:
-            raise DataError(f"{self._name} is cut short", "a complete gzip file", "copy or download it again") from None
-        except (gzip.BadGzipFile, zlib.error):
-            raise DataError(
-                f"{self._name} is damaged or no gzip file", "gzip-compressed text", "pack it again, or drop .gz"
-            ) from None
-        except OSError as error:
-            raise DataError(f"{self._name}: {error.strerror or error}", "a readable file", "check the disk") from None
-
-
-def _open_bytes(path: Path) -> _Bytes:
-    """Open a file, unpacking ``.gz``, with our wording of why it cannot be opened."""
-    if os.path.isdir(path):
-        raise DataError(f"{str(path)!r} is a folder", "a file of texts", "name a file in it")
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a path with a NUL
-        raise MissingFileError(f"no file {str(path)!r}", "a file of texts", _near_file(path)) from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}", "a readable file", "check its permissions") from None
-    file: Any = open(descriptor, "rb", closefd=False)  # noqa: SIM115
-    if path.name.casefold().endswith(".gz"):
-        file = gzip.GzipFile(fileobj=file)
-    return _Bytes(file, str(path), descriptor)
-
-
-def _near_file(path: Path) -> str:
-    """``did you mean`` a file of the same folder, or what else to do."""
-    try:
-        siblings = sorted(os.listdir(path.parent))
-    except (OSError, ValueError):
-        siblings = []
-    hint = did_you_mean(path.name, siblings)
-    return hint if hint.startswith("did") else "check the path"
-
-
-def _check_head(head: bytes, name: str) -> None:
-    """Refuse what is empty or no text, by its first bytes (DataError)."""
-    if len(head) < HEAD and not head.strip():
-        raise DataError(f"{name} is empty", "at least one text", "check that it was saved")
-    for start, what, do in MAGIC:
-        if head.startswith(start):
-            raise DataError(f"{name} is {what}", "UTF-8 text", do)
-    # A NUL in a later row spoils that row alone; in the first line, or many of them, they mean that this is no text.
-    if b"\0" in head.split(b"\n", 1)[0] or head.count(b"\0") * 10 > len(head):
-        raise DataError(f"{name} is a binary file", "UTF-8 text", "save it as CSV, JSONL or Parquet")
 
 
 # --- lines and JSONL --------------------------------------------------------------------------------------------------
@@ -280,7 +135,7 @@ def _line_rows(stream: Iterable[str], name: str) -> Iterator[Row]:
         if "\0" in text:
             yield malformed(number, text, f"line {number}: a NUL character")
         elif has_surrogate(text):
-            yield _bad_encoding(number, {"text": text}, text, f"line {number}")
+            yield bad_encoding(number, {"text": text}, text, f"line {number}")
         else:
             yield Row(number, {"text": text})
     if blank:
@@ -322,7 +177,7 @@ def _json_row(number: int, line: str, where: str) -> Row:
     if len(values) < len(value):
         return malformed(number, raw, f"{where}: names that differ in blanks only")
     if has_surrogate(raw):
-        return _bad_encoding(number, values, raw, where)
+        return bad_encoding(number, values, raw, where)
     return Row(number, values)
 
 
@@ -467,7 +322,7 @@ def _csv_rows(
             got = "1 field" if len(cells) == 1 else f"{len(cells)} fields"
             yield malformed(number, lines.raw, f"{lines.where}: {got}; expected {len(columns)}")
         elif any(has_surrogate(line) for line in lines.record):
-            yield _bad_encoding(number, dict(zip(columns, cells, strict=True)), lines.raw, lines.where)
+            yield bad_encoding(number, dict(zip(columns, cells, strict=True)), lines.raw, lines.where)
         else:
             yield Row(number, dict(zip(columns, cells, strict=True)))
 
@@ -500,124 +355,3 @@ def _unclosed(lines: _Lines, name: str, delimiter: str) -> DataError:
     return DataError(
         f"{name}, line {line}: a quote is opened and not closed", "a closing quote", "close it or remove it"
     )
-
-
-# --- Parquet ----------------------------------------------------------------------------------------------------------
-
-
-def _open_parquet(path: Path) -> Table:
-    import pyarrow
-    import pyarrow.parquet
-
-    name = str(path)
-    if not path.is_file():  # a pipe: Parquet is read from its end
-        raise DataError(f"{name} is no regular file", "a Parquet file", "save it first, then name the file")
-    try:
-        file = pyarrow.parquet.ParquetFile(name)
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).split(". ")[0].rstrip(".")
-        raise DataError(f"{name}: {reason}", "a Parquet file", "check it, or name its format with --format") from None
-    columns = check_columns(file.schema_arrow.names, name)
-    first, rows = look_ahead(batch_rows(_parquet_batches(file, name), columns), limit=1)
-    if not first:
-        raise DataError(f"{name} has no rows", "at least one row", "check that it was saved")
-    return Table(name, columns, rows)
-
-
-def _parquet_batches(file: Any, name: str) -> Iterator[Any]:
-    import pyarrow
-
-    with file:
-        try:
-            yield from file.iter_batches(batch_size=BATCH)
-        except (pyarrow.ArrowException, OSError) as error:
-            reason = str(error).split(". ")[0].rstrip(".")
-            raise DataError(f"{name}: {reason}", "a complete Parquet file", "copy or write it again") from None
-
-
-def batch_rows(batches: Iterable[Any], columns: Sequence[str]) -> Iterator[Row]:
-    """Rows of Arrow record batches, with ``columns`` for their column names."""
-    number = 0
-    for batch in batches:
-        try:
-            cells = zip(*(column.to_pylist() for column in batch.columns), strict=True)
-            rows = [Row(number + i, dict(zip(columns, row, strict=True))) for i, row in enumerate(cells, start=1)]
-        except UnicodeDecodeError:
-            rows = [_scalar_row(number + 1 + i, batch.slice(i, 1), columns) for i in range(batch.num_rows)]
-        yield from rows
-        number += batch.num_rows
-
-
-def _scalar_row(number: int, batch: Any, columns: Sequence[str]) -> Row:
-    """The row of a batch of one, cell by cell: Arrow does not check that its text is UTF-8."""
-    try:
-        return Row(number, {name: column[0].as_py() for name, column in zip(columns, batch.columns, strict=True)})
-    except UnicodeDecodeError:
-        values = {name: _undecoded(column[0]) for name, column in zip(columns, batch.columns, strict=True)}
-        raw = " ".join(value for value in values.values() if isinstance(value, str))
-        return _bad_encoding(number, values, raw, f"row {number}")
-
-
-def _undecoded(cell: Any) -> Any:
-    """A scalar's value, with surrogates for bytes that are no UTF-8; None for a list that holds such bytes."""
-    try:
-        return cell.as_py()
-    except UnicodeDecodeError:
-        if not hasattr(cell, "as_buffer"):
-            return None
-        return cell.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
-
-
-# --- shared with `frames` and `texts` ---------------------------------------------------------------------------------
-
-
-def look_ahead(rows: Iterator[Row], limit: int = LOOK_AHEAD) -> tuple[list[Row], Iterator[Row]]:
-    """The first rows, and all rows."""
-    first = list(islice(rows, limit))
-    return first, chain(first, rows)
-
-
-def columns_of(rows: Iterable[Row]) -> tuple[str, ...]:
-    """The column names of rows that bring their own, each once, in order of appearance."""
-    return tuple(dict.fromkeys(column for row in rows for column in row.values if column))
-
-
-def check_columns(names: Sequence[str], name: str) -> tuple[str, ...]:
-    """Column names without surrounding blanks; none may be empty or come twice (DataError)."""
-    columns = tuple(column.strip() for column in names)
-    for position, column in enumerate(columns, start=1):
-        if not column:
-            # what pandas writes by default
-            do = "name it or remove it (pandas: index=False)" if position == 1 else "name it or remove it"
-            raise DataError(f"{name}: column {position} has no name", "a name for every column", do)
-        if column in columns[: position - 1]:
-            raise DataError(f"{name}: two columns are named {column!r}", "each name once", "rename or remove one")
-    return columns
-
-
-def has_surrogate(text: str) -> bool:
-    """Whether a text has surrogates: bytes that are no UTF-8, or half a character."""
-    return not text.isascii() and SURROGATE.search(text) is not None
-
-
-def readable(value: Any) -> Any:
-    """The same value, with U+FFFD for each character that no UTF-8 file can show; lists and mappings too."""
-    match value:
-        case str():
-            return UNREADABLE.sub("\ufffd", value)
-        case list() | tuple():
-            return [readable(item) for item in value]
-        case dict():
-            return {readable(key): readable(item) for key, item in value.items()}
-        case _:
-            return value
-
-
-def malformed(number: int, raw: str, note: str) -> Row:
-    """A row that could not be taken apart."""
-    return Row(number, {"": readable(raw)}, "malformed", note)
-
-
-def _bad_encoding(number: int, values: Mapping[str, Any], raw: str, where: str) -> Row:
-    """A row that could be taken apart, with bytes that are no UTF-8."""
-    return Row(number, readable({**values, "": raw}), "bad_encoding", f"{where}: bytes that are not UTF-8")

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from candist.data.readers import Row, Table, readable
+from candist.data.rows import Row, Table, readable
 from candist.errors import DataError, did_you_mean, shorten
 from candist.records import RowStatus, Text
 from candist.task import Task

@@ -8,7 +8,8 @@ from typing import Any
 
 from candist import encoders
 from candist.data.frames import from_python
-from candist.data.readers import Table, open_table
+from candist.data.readers import open_table
+from candist.data.rows import Table
 from candist.data.tables import batched
 from candist.data.texts import check_texts, read_texts
 from candist.errors import RunFolderError
