@@ -193,8 +193,8 @@ WARNINGS = {
         "no row has a label; see the statuses and the notes of the answers",
     ),
     "no signal": (
-        healthy().said(signal=0.049),
-        "the encoder carries no signal for these texts (neighbours agree 0.05 beyond chance); "
+        healthy().said(signal=0.119),
+        "the encoder carries no signal for these texts (neighbours agree 0.12 beyond chance); "
         "take an encoder made for their language and field",
     ),
     "cut texts": (

@@ -35,6 +35,9 @@ TEXT_LIMIT = 2_000
 CONFUSED_PAIRS = 20
 #: Below this many rows that name a class, a student can hardly learn it.
 FEW_ROWS = 10
+#: Below this, neighbours hardly share labels. Not 0: the offline teacher reads the same embeddings, and its labels for
+#: texts of shuffled letters agree .07 to .10 beyond chance; for texts that fit its classes .33 to .65 (see LOG.md).
+LITTLE_SIGNAL = 0.12
 #: Above this many rows, the bootstrap of macro-F1 makes fewer draws: its interval is narrow, and time is not.
 MANY_ROWS = 50_000
 
@@ -504,7 +507,7 @@ def result_warnings(usable: int, labelled: int, info: RunInfo, gold: GoldFacts |
     found = []
     if usable and not labelled:
         found.append("no row has a label; see the statuses and the notes of the answers")
-    if info.signal is not None and info.signal < 0.05:
+    if info.signal is not None and info.signal < LITTLE_SIGNAL:
         what = f"the encoder carries no signal for these texts (neighbours agree {info.signal:.2f} beyond chance)"
         found.append(f"{what}; take an encoder made for their language and field")
     if gold and gold.unknown:
