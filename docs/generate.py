@@ -33,13 +33,15 @@ def commands() -> Iterator[str]:
             record for p in command.params if isinstance(p, click.Option) and (record := p.get_help_record(context))
         ]
         rows = [f"| `{cell(flag)}` | {cell(meaning)} |" for flag, meaning in records]
-        yield "\n".join(["| option | meaning |", "|---|---|", *rows]) + "\n"
+        if rows:
+            yield "\n".join(["| option | meaning |", "|---|---|", *rows]) + "\n"
 
 
 def settings() -> Iterator[str]:
     """``settings.md``: each setting with its default."""
     yield "# Settings\n"
     yield "Change one with `--set KEY=VALUE`, in Python with `Settings(...)`. A run writes all of them to `run.toml`.\n"
+    yield "`CANDIST_CACHE` names the folder for embeddings that are kept between runs (by default the user cache).\n"
     rows = [f"| `{path}` | `{cell(default)}` | {cell(meaning)} |" for path, default, meaning in describe(Settings)]
     yield "\n".join(["| key | default | meaning |", "|---|---|---|", *rows]) + "\n"
 

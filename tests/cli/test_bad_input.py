@@ -112,12 +112,12 @@ CASES: dict[str, tuple[Files, list[str], str]] = {
     # answers on hand
     "no such answer column": (files(), [*RUN, "--candidates", "answer"], "no column 'answer' in texts.csv; expected a column of candidate answers; known are 'text'"),
     "no such answer file": (files(), [*RUN, "--candidates", "answers.jsonl"], "no file 'answers.jsonl'; expected a file of texts; check the path"),
-    "answers name no class": (csv(b"text,a\nx,pink\ny,grey\n"), [*RUN, "--candidates", "a"], "'a' names no class in any row, for instance no class: 'pink'; expected classes of the task (red, blue); name another column, or add aliases to the task"),
+    "answers name no class": (csv(b"text,a\nx,pink\ny,grey\n"), [*RUN, "--candidates", "a"], "'a' names no class in any row, for instance no class: 'pink'; expected classes of the task (red, blue); name another column, add aliases, or write a label, a JSON list or a|b"),
     "answers are all blank": (csv(b"text,a\nx,\ny,\n"), [*RUN, "--candidates", "a"], "'a' has no answer for any text; expected candidate labels; name another column"),
     "answers without id": (files(a__jsonl=b'{"said": "red"}\n'), [*RUN, "--candidates", "a.jsonl"], "a.jsonl has no 'id' and no 'row'; expected one of them on every line; add the texts' ids"),
     "answers with two fields": (files(a__jsonl=b'{"row": 0, "x": "red", "y": "red"}\n'), [*RUN, "--candidates", "a.jsonl"], "a.jsonl has fields 'x', 'y'; expected one field named; write a.jsonl:FIELD"),
     "answers without the field": (files(a__jsonl=b'{"row": 0, "x": "red"}\n'), [*RUN, "--candidates", "a.jsonl:y"], "no field 'y' in a.jsonl; expected a field of its lines; known are 'row', 'x'"),
-    "answer for no text": (files(a__jsonl=b'{"row": 7, "x": "red"}\n'), [*RUN, "--candidates", "a.jsonl"], "a.jsonl answers row '7'; expected rows that the texts have; check the file"),
+    "answer for no text": (files(a__jsonl=b'{"row": 7, "x": "red"}\n'), [*RUN, "--candidates", "a.jsonl"], "a.jsonl has neither row '0' nor row '2' of 2 texts; expected rows that count from 0 or from 1; join by 'id' instead"),
     "two answers for a text": (files(a__jsonl=b'{"row": 0, "x": "red"}\n' * 2), [*RUN, "--candidates", "a.jsonl"], "a.jsonl answers row '0' twice; expected one answer a text; remove one"),
     "broken answer line": (files(a__jsonl=b'{"row": 0, "x": "red"}\n{"row": 1\n'), [*RUN, "--candidates", "a.jsonl"], "a.jsonl: line 2: broken JSON (Expecting ',' delimiter, character 10); expected one JSON object a line; mend the line"),
     # the encoder and the output

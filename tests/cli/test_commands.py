@@ -124,7 +124,7 @@ def test_an_interrupted_run_of_other_settings_is_not_mixed(place: Path, capsys: 
     give("run", "task.yaml", "texts.csv", "--out", "a", "-q", *QUICK)
     assert give("run", "task.yaml", "texts.csv", "--out", "a", "--seed", "1", "-q", *QUICK) == 2
     assert capsys.readouterr().err == (
-        "error: folder 'a' holds a finished run with another settings; expected the same command, or a new folder; "
+        "error: folder 'a' holds a finished run of other settings; expected the same command, or a new folder; "
         "choose another --out, or --force to remove that run\n"
     )
     assert give("run", "task.yaml", "texts.csv", "--out", "a", "--seed", "1", "-q", "--force", *QUICK) == 0
@@ -136,3 +136,12 @@ def test_lines_in_a_pipe_come_at_most_each_ten_seconds() -> None:
     for done in (0, 40, 110, 120, 200):
         report("embed", done, 200)
     assert stream.getvalue() == "embed: 110/200, 10/s, 9 s left\nembed: 200/200, 10/s\n"
+
+
+def test_label_never_writes_over_its_input(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = Path("texts.csv").read_bytes()
+    assert give("label", "a/model", "texts.csv", "--out", "./texts.csv", "--force") == 2
+    assert capsys.readouterr().err == (
+        "error: --out './texts.csv' is the input; expected another file; choose another --out\n"
+    )
+    assert Path("texts.csv").read_bytes() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import candist
 from candist import Settings, Task
 from candist.config import override
+from candist.data.tables import read_labels, write_labels
 from candist.errors import AnswersError, MissingFileError, RunFolderError
 from candist.pipeline.finished import read_run, restore
 from candist.task import OTHER
@@ -165,11 +167,11 @@ def test_another_run_needs_another_folder(
     out = tmp_path / "run"
     candist.run(task, texts, out, settings=FAST)
     before = (out / "labels.csv").read_bytes()
-    with pytest.raises(RunFolderError, match=f"holds a finished run with another {what}; .* --force to remove"):
+    with pytest.raises(RunFolderError, match=f"holds a finished run of other {what}; .* --force to remove"):
         candist.run(task, texts, out, settings=FAST.model_copy(update=change))
-    with pytest.raises(RunFolderError, match="with another task"):
+    with pytest.raises(RunFolderError, match="of other task"):
         candist.run(task.model_copy(update={"instruction": "Other."}), texts, out, settings=FAST)
-    with pytest.raises(RunFolderError, match="with another texts"):
+    with pytest.raises(RunFolderError, match="of other texts"):
         candist.run(task, texts[:-1], out, settings=FAST)
     assert (out / "labels.csv").read_bytes() == before
     candist.run(task, texts, out, settings=FAST.model_copy(update=change), force=True)
@@ -203,3 +205,93 @@ def test_the_model_wants_its_own_encoder(
     card.write_text(card.read_text().replace("f" * 64, "e" * 64))
     with pytest.raises(RunFolderError, match="was trained on another version of encoder"):
         list(candist.label(tmp_path / "run" / "model", texts))
+
+
+def test_rows_of_an_answers_file_may_count_from_one_as_our_own_output_does(
+    task: Task, texts: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "answers.jsonl"
+
+    def ask(rows: range, base: int) -> list[tuple[str, ...]]:
+        file.write_text("\n".join(json.dumps({"row": i + base, "said": TRUTH[i]}) for i in rows))
+        result = candist.run(task, texts, tmp_path / "run", candidates=[str(file)], settings=FAST, force=True)
+        return [p.candidates for p in result.predictions]
+
+    whole = [(truth,) for truth in TRUTH]
+    assert ask(range(60), 0) == ask(range(60), 1) == whole
+    assert ask(range(30, 60), 1) == [()] * 30 + whole[30:]
+    assert ask(range(30), 0) == whole[:30] + [()] * 30
+    with pytest.raises(AnswersError, match=r"has neither row '0' nor row '60' of 60 texts; .* join by 'id' instead"):
+        ask(range(10, 20), 1)
+
+
+def test_candidates_that_are_all_classes_say_nothing_and_are_for_review(
+    task: Task, texts: list[str], tmp_path: Path
+) -> None:
+    result = candist.distil(task, texts, [list(COLOURS)] * 60, tmp_path / "run", settings=FAST)
+    assert all(p.review for p in result.predictions)
+    assert result.predictions[0].reason.startswith("the candidates are all classes, which says nothing")
+
+
+def test_a_class_that_no_answer_names_is_no_label(task: Task, texts: list[str], tmp_path: Path) -> None:
+    result = candist.distil(task, texts, ["red"] * 60, tmp_path / "run", settings=FAST)
+    assert set(result.labels) == {"red"}
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "model", "report.html", "labels.parquet"])
+def test_a_finished_run_that_lost_a_file_is_made_whole_by_the_same_command(
+    task: Task, texts: list[str], tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / "run"
+    candist.run(task, texts, out, settings=FAST)
+    before = {path: path.read_bytes() for path in out.rglob("labels.*")}
+    if name == "labels.parquet":
+        write_labels(out, read_labels(out)[:10])  # cut, not lost
+    elif name == "model":
+        shutil.rmtree(out / name)
+    else:
+        (out / name).unlink()
+    candist.run(task, texts, out, settings=FAST)
+    assert {path: path.read_bytes() for path in out.rglob("labels.*")} == before
+    assert (out / name).exists()
+
+
+def test_a_damaged_journal_is_named(task: Task, texts: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    candist.run(task, texts, out, settings=FAST)
+    with (out / "annotations.jsonl").open("a") as file:
+        file.write('{"key":"x"\n')
+    with pytest.raises(RunFolderError, match=r"annotations.jsonl', line 61 cannot be read: .*; remove the line"):
+        restore(out)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"task": 5}, "the task is a int; expected a Task, or a task file's path; use Task.load"),
+        ({"settings": 5}, r"settings is a int; expected Settings; use Settings\(...\)"),
+        ({"settings": {"seeed": 1}}, "unknown key 'seeed'; expected only known keys; did you mean 'seed'"),
+        ({"out": ""}, "out is ''; expected the path of a folder; name one"),
+        ({"candidates": [3]}, "candidates has 3; expected names of columns or files; for answers, use distil"),
+        ({"candidates": "said"}, "no column 'said' in data"),
+    ],
+)
+def test_wrong_values_in_python_are_named(
+    task: Task, texts: list[str], tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    given: dict[str, Any] = {"task": task, "texts": texts, "out": tmp_path / "run", **changed}
+    with pytest.raises(candist.CandistError, match=message):
+        candist.run(**given)
+
+
+def test_an_open_file_is_not_taken_for_a_list(task: Task, tmp_path: Path) -> None:
+    (tmp_path / "texts.csv").write_text("text\na\n")
+    with (tmp_path / "texts.csv").open() as file, pytest.raises(candist.CandistError, match="is of type TextIOWrapper"):
+        candist.run(task, file, tmp_path / "run")
+
+
+def test_a_missing_gold_column_is_told(task: Task, texts: list[str], tmp_path: Path) -> None:
+    with_gold = task.model_copy(update={"gold": "lable"})
+    rows = [{"text": text, "label": truth} for text, truth in zip(texts, TRUTH, strict=True)]
+    facts = candist.run(with_gold, rows, tmp_path / "run", settings=FAST).facts
+    assert "nothing is scored: data has no gold column 'lable'; did you mean 'label'?" in facts.warnings

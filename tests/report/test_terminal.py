@@ -27,12 +27,12 @@ def test_small_run_exactly() -> None:
     assert text.splitlines() == [
         "mood: 7 of 8 rows labelled, 2 to review",
         "rows      ok 6 · empty 1 · failed 1",
-        "labels    both 4 · student 3 · none 1",
+        "labels    teacher and student 4 · student alone 3 · no label 1",
         "review    no answer 1 · the student is unsure 1",
         "sets      6, mean size 1.83 of 3 classes · 1: 2 · 2: 3 · 3: 1",
         "teacher   offline zero-shot teacher",
         "encoder   minilm · signal 0.50 (0 is none, 1 is full)",
-        "time      1 min 04 s in all · annotate 1 min 01 s · train 3.2 s",
+        "time      1 min 04 s · annotate 1 min 01 s · train 3.2 s",
         "gold      6 rows scored; 95 % intervals in brackets",
         "          final labels right        83.3 % (43.6–97.0)",
         "          first candidates right    33.3 % (9.7–70.0)",
@@ -67,7 +67,7 @@ def test_no_rows() -> None:
         "sets      none",
         "teacher   offline zero-shot teacher",
         "encoder   minilm",
-        "time      0.0 s in all",
+        "time      0.0 s",
     ]
 
 

@@ -66,6 +66,15 @@ def test_the_same_seed_gives_the_same_weights_and_the_global_generator_is_left_a
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_class_that_no_set_names_is_never_predicted() -> None:
+    inputs, mask, _ = clouds(90)
+    mask[:, 2] = False
+    mask[~mask.any(dim=1), 0] = True
+    found = trainer.predict(trainer.train(inputs, mask, FAST, seed=0), inputs)
+    assert (found[:, 2] == 0).all()
+    assert torch.isfinite(found).all()
+
+
 @pytest.mark.parametrize("rows", [1, 2, 33])
 def test_few_rows_and_a_last_batch_of_one(rows: int) -> None:
     inputs, mask, _ = clouds(rows)
@@ -106,7 +115,7 @@ def test_progress_counts_epochs() -> None:
 def saved(folder: Path, task: Task) -> predict.Model:
     inputs, mask, _ = clouds(60)
     model = predict.Model(task, "words", "f" * 64, "cut", trainer.train(inputs, mask, FAST, seed=0))
-    predict.save(model, folder, {"made_by": "a test"})
+    predict.save_model(model, folder, {"made_by": "a test"})
     return model
 
 
@@ -139,6 +148,10 @@ def test_broken_model_folders(tmp_path: Path, task: Task) -> None:
         predict.load(folder)
     (folder / "model.json").write_text(json.dumps(card | {"head": {"width": 9, "hidden": 16, "dropout": 0}}))
     with pytest.raises(ModelError, match="cannot be read: RuntimeError"):
+        predict.load(folder)
+    other = {**card["task"], "labels": list(reversed(card["task"]["labels"]))}
+    (folder / "model.json").write_text(json.dumps(card | {"task": other}))
+    with pytest.raises(ModelError, match=r"has other classes than its weights; expected \['red', .*\], in this order"):
         predict.load(folder)
     (folder / "model.json").write_text("{")
     with pytest.raises(ModelError, match="cannot be read: JSONDecodeError"):

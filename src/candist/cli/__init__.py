@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -124,7 +126,7 @@ def run(
     if not quiet:
         print(summary(result.facts))
         print(f"\nlabels  {out / 'labels.csv'}  and .parquet\nreport  {out / 'report.html'}")
-        print(f"model   {out / 'model'}  (candist label {out / 'model'} new.csv)")
+        print(f"model   {out / 'model'}  (candist label {shlex.quote(str(out / 'model'))} new.csv)")
 
 
 @app.command()
@@ -142,6 +144,8 @@ def label(
     target = out or f"{'stdin' if texts == '-' else Path(texts).stem}.labels.csv"
     if target != "-" and Path(target).exists() and not force:
         raise RunFolderError(f"{target!r} is there already", "a new file", "choose another --out, or --force")
+    if target != "-" and Path(target).exists() and Path(texts).exists() and Path(target).samefile(texts):
+        raise RunFolderError(f"--out {target!r} is the input", "another file", "choose another --out")
     from candist.cli.progress import shown
     from candist.data.tables import write_stream
     from candist.pipeline import label as label_texts
@@ -214,6 +218,9 @@ def settings_of(assignments: list[str] | tuple[str, ...]) -> Any:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command; what the user did wrong becomes one line on standard error and exit code 2."""
     code = 0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a sign shows "?", and no traceback
+            stream.reconfigure(errors="replace")
     try:
         code = app.main(arguments, prog_name="candist", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as help_text:

@@ -64,6 +64,8 @@ def _ordered(value: Any) -> bool:
     """Whether a value is a list, an iterator or the like: no single text, no mapping, no set."""
     if any(_is(value, *kind) for kind in REFUSED):
         return False
+    if hasattr(value, "read"):  # an open file gives lines, its header among them; `open_table` knows better
+        return False
     return isinstance(value, Iterable) and not isinstance(value, str | bytes | bytearray | Mapping | Set)
 
 

@@ -107,7 +107,7 @@ def state_of(path: Path, identity: Mapping[str, Any]) -> State:
     if differing:
         kind = "a finished run" if finished else "an unfinished run"
         raise RunFolderError(
-            f"folder {str(path)!r} holds {kind} with another {' and '.join(differing)}",
+            f"folder {str(path)!r} holds {kind} of other {' and '.join(differing)}",
             "the same command, or a new folder",
             "choose another --out, or --force to remove that run",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,6 +17,8 @@ from candist.task import Task
 MAX_CHARS = 100_000
 #: With fewer usable texts than this, texts that happen to be class names prove nothing.
 FEW = 5
+#: Characters without width: a text of these alone is empty.
+INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff]")
 
 
 def read_texts(
@@ -94,7 +97,7 @@ def _judge(row: Row, cells: Mapping[str, Any], id_column: str, holder: int) -> t
     if holder:
         return "repeated_id", f"id {as_text(checked[id_column])!r} is that of row {holder} too"
     # The cells, not the text made of them: a template brings words of its own.
-    if not any(as_text(cell).strip() for cell in cells.values()):
+    if not any(INVISIBLE.sub("", as_text(cell)).strip() for cell in cells.values()):
         return "empty", "the text is empty"
     return "ok", ""
 
@@ -103,6 +106,8 @@ def as_text(cell: Any) -> str:
     """A cell as text: "" for a missing one, JSON for lists and mappings."""
     if cell is None:
         return ""
+    if isinstance(cell, float) and cell.is_integer():  # whole numbers that pandas made floats of, for a gap's sake
+        return str(int(cell))
     if isinstance(cell, list | tuple | dict):
         return json.dumps(cell, ensure_ascii=False, default=str)
     return str(cell)

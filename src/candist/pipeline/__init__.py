@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from candist import encoders
+from candist.config import build
 from candist.data.frames import from_python
 from candist.data.readers import open_table
 from candist.data.rows import Table
 from candist.data.tables import batched
 from candist.data.texts import check_texts, read_texts
-from candist.errors import RunFolderError
+from candist.errors import RunFolderError, SettingsError, TaskError, did_you_mean
 from candist.pipeline import answers as on_hand
 from candist.pipeline.decide import decide_new
 from candist.pipeline.finished import Run
@@ -42,7 +43,7 @@ def run(
     Parameters
     ----------
     task
-        From `Task.load` or built in Python.
+        From `Task.load` or built in Python; or a task file's path.
     texts
         A file's path ("-" for standard input), a pandas or polars frame, a Hub data set, or a list of texts or dicts.
     out
@@ -63,7 +64,10 @@ def run(
     CandistError
         One of its kinds, before anything is written.
     """
-    settings = settings or Settings()
+    task, settings = checked(task, settings)
+    candidates = (candidates,) if isinstance(candidates, str) else tuple(candidates)
+    if strange := [name for name in candidates if not isinstance(name, str)]:
+        raise SettingsError(f"candidates has {strange[0]!r}", "names of columns or files", "for answers, use distil")
     columns = [name for name in candidates if not on_hand.is_file(name)]
     table = open_any(texts, format)
     read, cells = collect(table, task, settings, columns)
@@ -75,7 +79,15 @@ def run(
             sources[name] = on_hand.read_answers(name, read, task.space)
     ordered = [answer for name in candidates for answer in sources[name]] if candidates else None
     return execute(
-        task, read, Path(out), answers=ordered, settings=settings, name=table.name, force=force, progress=progress
+        task,
+        read,
+        folder(out),
+        answers=ordered,
+        settings=settings,
+        name=table.name,
+        notes=oddities(table, task),
+        force=force,
+        progress=progress,
     )
 
 
@@ -99,12 +111,20 @@ def distil(
 
     The other parameters are those of `run`.
     """
-    settings = settings or Settings()
+    task, settings = checked(task, settings)
     table = open_any(texts)
     read, _ = collect(table, task, settings, ())
     given = on_hand.from_python(candidates, read, task.space)
     return execute(
-        task, read, Path(out), answers=given, settings=settings, name=table.name, force=force, progress=progress
+        task,
+        read,
+        folder(out),
+        answers=given,
+        settings=settings,
+        name=table.name,
+        notes=oddities(table, task),
+        force=force,
+        progress=progress,
     )
 
 
@@ -113,7 +133,7 @@ def annotate(task: Task, texts: Any, *, settings: Settings | None = None) -> lis
 
     Texts are standardised among themselves: a handful of them tells the teacher little about what is usual.
     """
-    settings = settings or Settings()
+    task, settings = checked(task, settings)
     read, _ = collect(open_any(texts), task, settings, ())
     usable = [text for text in read if text.status == "ok"]
     encoder = encoders.load(settings.encoder)
@@ -171,9 +191,37 @@ def label(
         progress("label", done, 0)
 
 
+def checked(task: Any, settings: Any) -> tuple[Task, Settings]:
+    """Task and settings as values: a path is read, a mapping is built, anything else refused (CandistError)."""
+    if isinstance(task, str | Path):
+        task = Task.load(task)
+    if not isinstance(task, Task):
+        raise TaskError(f"the task is a {type(task).__name__}", "a Task, or a task file's path", "use Task.load")
+    if isinstance(settings, Mapping):
+        settings = build(Settings, settings)
+    if not isinstance(settings, Settings | None):
+        raise SettingsError(f"settings is a {type(settings).__name__}", "Settings", "use Settings(...)")
+    return task, settings or Settings()
+
+
+def folder(out: Any) -> Path:
+    """The run folder's path (SettingsError for what is none)."""
+    if not isinstance(out, str | Path) or not str(out):
+        raise SettingsError(f"out is {out!r}", "the path of a folder", "name one, for instance 'runs/a'")
+    return Path(out)
+
+
 def open_any(texts: Any, format: str = "") -> Table:
     """A table from a path or from Python values."""
     return open_table(texts, format) if isinstance(texts, str | Path) else from_python(texts)
+
+
+def oddities(table: Table, task: Task) -> list[str]:
+    """What a user would want to know of the columns, though it stops nothing."""
+    if task.gold and task.gold not in table.columns:
+        hint = did_you_mean(task.gold, table.columns)
+        return [f"nothing is scored: {table.name} has no gold column {task.gold!r}; {hint}"]
+    return []
 
 
 def collect(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,10 @@ def split_file(name: str) -> tuple[Path, str]:
 
 
 def read_answers(name: str, texts: Sequence[Text], space: LabelSpace) -> list[Candidates]:
-    """Read a JSONL file of answers and join it to texts: by ``id``, else by ``row`` (from 0, as the file's own order).
+    """Read a JSONL file of answers and join it to texts: by ``id``, else by ``row``.
 
-    Texts that the file does not have count as abstained.
+    Rows may count from 0 or, as our own output does, from 1: row 0 or the last row tells which, and a file that has
+    neither is refused. Texts that the file does not have count as abstained.
 
     Raises
     ------
@@ -49,19 +51,35 @@ def read_answers(name: str, texts: Sequence[Text], space: LabelSpace) -> list[Ca
         raise AnswersError(
             f"no field {field!r} in {path}", "a field of its lines", did_you_mean(field, sorted(columns))
         )
-    by_join = {text.id if join == "id" else str(text.row - 1): text for text in reversed(texts)}
-    cells: dict[str, Any] = {}
+    said: dict[str, Any] = {}
     for row in table.rows:
         if row.status != "ok":
             raise AnswersError(f"{path}: {row.note}", "one JSON object a line", "mend the line")
         mark = str(row.values.get(join, ""))
-        if mark not in by_join:
-            raise AnswersError(f"{path} answers {join} {mark!r}", f"{join}s that the texts have", "check the file")
-        key = by_join[mark].key
-        if key in cells:
+        if mark in said:
             raise AnswersError(f"{path} answers {join} {mark!r} twice", "one answer a text", "remove one")
-        cells[key] = row.values.get(field)
-    return [parse_cell(text.key, cells.get(text.key), space, field) for text in texts if text.status == "ok"]
+        said[mark] = row.values.get(field)
+    base = first_row(path, said.keys(), len(texts)) if join == "row" else 0
+    by_join = {text.id if join == "id" else str(text.row - 1 + base): text for text in reversed(texts)}
+    for mark in said:
+        if mark not in by_join:
+            raise AnswersError(
+                f"{path} answers {join} {mark!r}", f"{join}s that the texts have", "remove lines of other texts"
+            )
+    cells = {by_join[mark].key: cell for mark, cell in said.items()}
+    answers = [parse_cell(text.key, cells.get(text.key), space, field) for text in texts if text.status == "ok"]
+    return [a if a.key in cells else replace(a, note=f"not in {path.name}") for a in answers]
+
+
+def first_row(path: Path, rows: Collection[str], texts: int) -> int:
+    """Whether an answers file counts its rows from 0 or from 1 (AnswersError when that cannot be told)."""
+    zero, last = "0" in rows, str(texts) in rows
+    if zero == last and rows:
+        what = f"both row '0' and row '{texts}'" if zero else f"neither row '0' nor row '{texts}'"
+        raise AnswersError(
+            f"{path} has {what} of {texts:,} texts", "rows that count from 0 or from 1", "join by 'id' instead"
+        )
+    return 0 if zero else 1
 
 
 def only_field(path: Path, fields: Iterable[str]) -> str:
@@ -89,7 +107,7 @@ def check_answers(answers: Sequence[Candidates], space: LabelSpace) -> None:
         raise AnswersError(
             f"{source!r} names no class in any row, for instance {unread.note}",
             f"classes of the task ({known})",
-            "name another column, or add aliases to the task",
+            "name another column, add aliases, or write a label, a JSON list or a|b",
         )
     if not any(label in space.index for answer in answers for label in answer.labels):
         raise AnswersError("no candidate set names a class", f"classes of the task ({space.names[0]!r}, …)", "")

@@ -46,6 +46,8 @@ def decide(
         best = int(probs.argmax())
         label, probability = space.names[best], round(float(probs[best]), 6)
         reasons = doubts(answer, label, probability, review_below)
+        if len(topics) == len(space):
+            reasons.insert(0, "the candidates are all classes, which says nothing")
         yield predicted(
             text,
             "; ".join(reasons),
@@ -77,7 +79,7 @@ def decide_new(
 def doubts(answer: Candidates, label: str, probability: float, review_below: float) -> list[str]:
     """Why a person should look at a label; empty when there is no reason."""
     if answer.status != "ok":
-        return [f"the teacher gave no label ({answer.status})"]
+        return [f"the teacher gave no label ({answer.note or answer.status})"]
     reasons = []
     if label not in answer.labels:
         reasons.append("the label is not among the candidates")

@@ -11,7 +11,7 @@ from typing import Any
 from candist.data.files import recover_lines, write_text
 from candist.data.runfolder import read_record
 from candist.data.tables import read_labels
-from candist.errors import MissingFileError
+from candist.errors import MissingFileError, RunFolderError
 from candist.pipeline.answers import merge
 from candist.records import Candidates, Prediction, from_line
 from candist.report.facts import Facts, RunInfo, gather
@@ -72,12 +72,41 @@ def read_run(out: Path) -> tuple[Task, list[Prediction], list[Candidates], dict[
             f"the run in {str(out)!r} is not finished", "a finished run", "give its 'candist run' again to continue"
         )
     task = build_task(json.loads((out / "task.json").read_text(encoding="utf-8")))
-    return task, read_labels(out), read_annotations(out / "annotations.jsonl"), record
+    predictions = read_labels(out)
+    if len(predictions) != record["texts"]["rows"]:
+        raise RunFolderError(
+            f"labels.parquet of {str(out)!r} has {len(predictions):,} rows",
+            f"{record['texts']['rows']:,}",
+            "give its 'candist run' again to write it anew",
+        )
+    return task, predictions, read_annotations(out / "annotations.jsonl"), record
+
+
+def intact(out: Path) -> bool:
+    """Whether a finished run has all its files, and a label for every row."""
+    names = ("task.json", "annotations.jsonl", "labels.csv", "labels.parquet", "model/model.json", "report.html")
+    if not all((out / name).is_file() for name in names):
+        return False
+    try:
+        read_run(out)
+    except RunFolderError:
+        return False
+    return True
 
 
 def read_annotations(journal: Path) -> list[Candidates]:
     """All whole lines of ``annotations.jsonl``."""
-    return [from_line(Candidates, line) for line in recover_lines(journal)]
+    answers = []
+    for number, line in enumerate(recover_lines(journal), start=1):
+        try:
+            answers.append(from_line(Candidates, line))
+        except ValueError as error:
+            raise RunFolderError(
+                f"{str(journal)!r}, line {number} cannot be read: {error}",
+                "lines as a run writes them",
+                "remove the line or the run",
+            ) from None
+    return answers
 
 
 def facts_of(
@@ -98,6 +127,7 @@ def facts_of(
         long_texts=record["texts"]["long"],
         long=record["settings"]["long"],
         signal=record["encoder"]["signal"],
+        notes=tuple(record["texts"]["notes"]),
         probability_kind="student's softmax on rows that it was trained on: optimistic, not calibrated",
     )
     return gather(predictions, given, merge(given), task.space, info, seed=record["settings"]["seed"])

@@ -48,15 +48,16 @@ def begin(
     answers: Sequence[Candidates] | None,
     settings: Settings,
     name: str,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """Write ``run.toml`` of a new run, or read that of a stopped one."""
-    if folder.state == "resumed":
+    if folder.state != "new":
         return read_record(folder.path)
     sources = list(dict.fromkeys(answer.source for answer in answers)) if answers is not None else [offline.SOURCE]
     record: dict[str, Any] = {
         "run": {"status": "running", "created": now()},
         "identity": identity,
-        "texts": {"name": name, "rows": len(texts)},
+        "texts": {"name": name, "rows": len(texts), "notes": list(notes)},
         "teacher": {"kind": "answers on hand" if answers is not None else "offline", "sources": sources},
         "encoder": {"name": settings.encoder},
         "settings": settings.model_dump(),

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from candist import __version__, encoders
 from candist.candidates import first_labels, to_mask
 from candist.data.files import append_lines
-from candist.data.runfolder import claim, state_of, write_record
+from candist.data.runfolder import check_place, claim, state_of, write_record
 from candist.data.tables import write_labels
 from candist.metrics import neighbour_agreement
 from candist.pipeline.answers import check_answers, merge
 from candist.pipeline.decide import decide
-from candist.pipeline.finished import Run, facts_of, read_annotations, restore, write_report
+from candist.pipeline.finished import Run, facts_of, intact, read_annotations, restore, write_report
 from candist.pipeline.record import begin, identify, now
 from candist.pipeline.settings import Settings
 from candist.records import Candidates, Text, to_line
@@ -62,6 +62,7 @@ def execute(
     answers: Sequence[Candidates] | None,
     settings: Settings,
     name: str,
+    notes: Sequence[str],
     force: bool,
     progress: Progress,
 ) -> Run:
@@ -79,6 +80,8 @@ def execute(
         All else.
     name
         Of the input, for the report.
+    notes
+        What is odd about it, for the report.
     force
         Remove an earlier run in ``out``.
     progress
@@ -88,14 +91,15 @@ def execute(
         check_answers(answers, task.space)
     located = encoders.locate(settings.encoder)
     identity = identify(task, texts, answers, settings, encoders.fingerprint(located))
-    if not force and state_of(out, identity) == "finished":
+    check_place(out)
+    if not force and state_of(out, identity) == "finished" and intact(out):
         return restore(out)
     clock = Clock()
     with clock.stage("load encoder"):  # before anything is written: what is wrong with it shows here
         encoder = encoders.load(settings.encoder)
         progress("load encoder", 1, 1)
     with claim(out, identity, force=force) as folder:
-        record = begin(folder, identity, task, texts, answers, settings, name)
+        record = begin(folder, identity, task, texts, answers, settings, name, notes)
         record["stages"] = clock.seconds
         usable = [text for text in texts if text.status == "ok"]
 
@@ -184,7 +188,7 @@ def fit(
     )
     model = predict.Model(task, settings.encoder, encoder.fingerprint, settings.long, student)
     about = {"made_by": f"candist {__version__}", "rows": int(taught.sum()), "settings": settings.model_dump()}
-    predict.save(model, folder, about)
+    predict.save_model(model, folder, about)
     return model
 
 

@@ -67,6 +67,8 @@ class RunInfo:
     signal
         Chance-corrected agreement of each text's label with its nearest neighbours' labels, 0 = none; None or NaN
         where it was not measured.
+    notes
+        What was odd about the input as a whole, for the warnings.
     probability_kind
         How the probabilities were got, for instance ``student softmax on its own training rows: optimistic``.
     """
@@ -83,6 +85,7 @@ class RunInfo:
     long: str
     signal: float | None
     probability_kind: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -458,7 +461,7 @@ def input_warnings(rows: int, usable: int, sets: int, statuses: Sequence[tuple[s
     if info.long == "cut" and share(info.long_texts, usable) > 0.05:
         what = f"{percent(info.long_texts, usable)} of the texts are longer than the encoder reads and were cut"
         found.append(f"{what}; average over their parts, or take an encoder that reads more")
-    return found
+    return [*found, *info.notes]
 
 
 def set_warnings(sets: Sequence[Candidates], sizes: Sequence[int], classes: int) -> list[str]:

@@ -16,6 +16,8 @@ WIDTH = 100
 HEAD = 10
 #: How many warnings, reasons and the like are named.
 WARNINGS, PARTS, SIZES = 3, 6, 3
+#: Who gave the labels, in words that need no glossary.
+SOURCES = {"both": "teacher and student", "student": "student alone", "teacher": "teacher alone", "none": "no label"}
 
 
 def summary(facts: Facts) -> str:
@@ -24,7 +26,7 @@ def summary(facts: Facts) -> str:
     lines = [
         fit(title),
         entry("rows", counted(facts.statuses)),
-        entry("labels", counted([(source, rows) for source, rows in facts.sources if rows])),
+        entry("labels", counted([(SOURCES[source], rows) for source, rows in facts.sources if rows])),
         entry("review", counted(facts.reasons) if facts.review else "none"),
         entry("sets", sizes_line(facts)),
         entry("teacher", facts.info.teacher),
@@ -77,8 +79,8 @@ def encoder_line(facts: Facts) -> str:
 
 def time_line(facts: Facts) -> str:
     """Seconds of each stage."""
-    stages = [f"{stage} {duration(seconds)}" for stage, seconds in facts.info.stages]
-    return " · ".join([f"{duration(facts.seconds)} in all", *stages])
+    stages = [f"{stage} {duration(seconds)}" for stage, seconds in facts.info.stages if seconds >= 1]
+    return " · ".join([duration(facts.seconds), *stages])
 
 
 def gold_lines(gold: GoldFacts) -> list[str]:

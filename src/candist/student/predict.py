@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save
 
-from candist.data.files import storage, write_text
+from candist.data.files import storage, write_text, write_whole
 from candist.errors import MissingFileError, ModelError, shorten
 from candist.student.trainer import Student, predict
 from candist.task import Task, build_task
@@ -49,7 +50,7 @@ class Model:
         return found
 
 
-def save(model: Model, folder: Path, about: Mapping[str, Any]) -> None:
+def save_model(model: Model, folder: Path, about: Mapping[str, Any]) -> None:
     """Write a model folder; it appears whole or not at all.
 
     Parameters
@@ -62,7 +63,6 @@ def save(model: Model, folder: Path, about: Mapping[str, Any]) -> None:
         Further facts for ``model.json``: versions, seeds, settings.
     """
     part = folder.with_name(f".{folder.name}.part")
-    head = model.student.head
     card = {
         "format": FORMAT,
         "encoder": {"name": model.encoder, "fingerprint": model.fingerprint, "long": model.long},
@@ -73,14 +73,9 @@ def save(model: Model, folder: Path, about: Mapping[str, Any]) -> None:
     with storage(folder):
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        save_file(
-            {
-                **{f"head.{k}": v for k, v in head.state_dict().items()},
-                "mean": model.student.mean,
-                "scale": model.student.scale,
-            },
-            part / WEIGHTS,
-        )
+        # The order of the classes goes with the weights too: a card that was edited must not rename them.
+        weights = save(model.student.state_dict(), {"labels": json.dumps(model.task.space.names)})
+        write_whole(part / WEIGHTS, lambda file: file.write(weights))
         write_text(part / CARD, json.dumps(card, ensure_ascii=False, indent=2) + "\n")
         if folder.exists():
             shutil.rmtree(folder)
@@ -110,6 +105,14 @@ def load(folder: Path) -> Model:
         shape = card["head"]
         student = Student(shape["width"], len(task.space), shape["hidden"], shape["dropout"])
         student.load_state_dict(load_file(folder / WEIGHTS))
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            names = json.loads(file.metadata()["labels"])
+        if names != list(task.space.names):
+            raise ModelError(
+                f"{CARD} of {str(folder)!r} has other classes than its weights",
+                f"{shorten(names)}, in this order",
+                "put them back",
+            )
         encoder = card["encoder"]
         return Model(task, encoder["name"], encoder["fingerprint"], encoder["long"], student.eval())
     except ModelError:

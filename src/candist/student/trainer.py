@@ -19,6 +19,9 @@ from candist.student.settings import StudentSettings
 
 Progress = Callable[[int, int], None]
 
+#: The logit of a class that was never taught: its probability is 0, and its product with a target of 0 no NaN.
+NEVER = -1e4
+
 
 class Student(nn.Module):
     """A classifier: scaled embeddings (N, D) → logits (N, K).
@@ -37,11 +40,13 @@ class Student(nn.Module):
 
     mean: Tensor
     scale: Tensor
+    taught: Tensor
 
     def __init__(self, width: int, classes: int, hidden: int, dropout: float) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("scale", torch.ones(width))
+        self.register_buffer("taught", torch.ones(classes, dtype=torch.bool))
         layers: list[nn.Module] = [nn.Dropout(dropout)]
         if hidden:
             layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout)]
@@ -60,7 +65,11 @@ class Student(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits (N, K)."""
-        logits: Tensor = self.head(self.body(inputs))
+        return self.classify(self.body(inputs))
+
+    def classify(self, embeddings: Tensor) -> Tensor:
+        """Logits (N, K) of what `body` gives; a class that no candidate set named is never predicted."""
+        logits: Tensor = self.head(embeddings).masked_fill(~self.taught, NEVER)
         return logits
 
 
@@ -103,6 +112,7 @@ def train(
         hidden = settings.hidden if len(inputs) >= settings.hidden_from else 0
         student = Student(inputs.shape[1], mask.shape[1], hidden, settings.dropout)
         student.fit_scale(inputs)
+        student.taught = mask.any(dim=0)
         per_epoch = math.ceil(len(inputs) / settings.batch)
         epochs = max(settings.epochs, math.ceil(settings.min_steps / per_epoch))
         steps = epochs * per_epoch
@@ -145,13 +155,13 @@ def batch_loss(
 ) -> Tensor:
     """L = L_dr + η (L_cr^in + L_cr^out + L_mix) of one batch (App. A.2); the second view is a second dropout draw."""
     embeddings = student.body(inputs)  # (B, D)
-    log_probs = student.head(embeddings).log_softmax(dim=1)  # (B, K)
+    log_probs = student.classify(embeddings).log_softmax(dim=1)  # (B, K)
     probs = log_probs.detach().exp()
     targets, weights = refinery.refined_targets(probs, mask, part, settings.refinery)
     loss = refinery.cross_entropy(log_probs, targets, weights)
     if eta == 0:
         return loss
-    view = student.head(embeddings).log_softmax(dim=1)
+    view = student.classify(embeddings).log_softmax(dim=1)
     loss_in = refinery.consistency_in(view, targets, part.inside)
     loss_out = refinery.consistency_out(view, probs, ~part.inside)
     # Rows without a target stay out of the mixture: a target that sums to less than 1 would teach nothing.
@@ -159,7 +169,7 @@ def batch_loss(
     partner = torch.randperm(len(kept), generator=generator)
     omega = beta(settings.mixup, len(kept), generator)
     mixed, mixed_targets = refinery.mix(embeddings[kept], targets[kept], omega, partner)
-    loss_mix = refinery.row_cross_entropy(student.head(mixed).log_softmax(dim=1), mixed_targets).sum() / len(inputs)
+    loss_mix = refinery.row_cross_entropy(student.classify(mixed).log_softmax(dim=1), mixed_targets).sum() / len(inputs)
     return loss + eta * (loss_in + loss_out + loss_mix)
 
 

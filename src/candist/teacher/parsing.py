@@ -59,6 +59,8 @@ def written_names(cell: Any, space: LabelSpace) -> Sequence[str] | None:
                 except ValueError:
                     return [written]
             return [name.strip() for name in written.split("|") if name.strip()]
+        case float() if cell.is_integer():
+            return [str(int(cell))]
         case bool() | int() | float():
             return [str(cell)]
         case list() | tuple() if all(isinstance(item, str | int | float | None) for item in cell):
