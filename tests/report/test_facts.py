@@ -52,6 +52,10 @@ def test_small_run_is_scored_exactly() -> None:
     assert gold.sets.beta == pytest.approx(0.5)
     assert gold.sets.f1 == pytest.approx(8 / 13)
     assert gold.sets.size == pytest.approx(2.0)
+    assert gold.beta.value == pytest.approx(gold.sets.beta)
+    assert gold.f1.value == pytest.approx(gold.sets.f1)
+    assert gold.beta.low <= gold.beta.value <= gold.beta.high
+    assert gold.f1.low < gold.f1.value < gold.f1.high
     assert gold.names == ("a", "b", "c")
     assert gold.confusion == ((2, 0, 0, 0), (0, 3, 0, 0), (1, 0, 0, 0))
     assert gold.confused == (("c", "a", 1),)

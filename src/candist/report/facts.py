@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,8 +139,8 @@ class GoldFacts:
         Rows scored; unlabelled ones are among them and count as wrong.
     unknown, example
         Rows whose gold is no class, and the first such gold.
-    sets, set_rows, coverage
-        Quality of the candidate sets over the ``set_rows`` rows that have a set and a class as gold.
+    sets, set_rows, coverage, beta, f1
+        Quality of the candidate sets over the ``set_rows`` rows that have a set and a class as gold, and its intervals.
     teacher, final
         Accuracy of the first candidate and of the final label.
     difference
@@ -161,6 +161,8 @@ class GoldFacts:
     sets: SetQuality
     set_rows: int
     coverage: Interval
+    beta: Interval
+    f1: Interval
     teacher: Interval
     final: Interval
     difference: Interval
@@ -394,7 +396,8 @@ def gold_facts(
     ]
     set_gold = gold[has_set]
     mask = to_mask([merged[p.key] for p, there in zip(scored, has_set, strict=True) if there], space)
-    hits = int(mask[np.arange(len(set_gold)), set_gold].sum())
+    hit = mask[np.arange(len(set_gold)), set_gold]
+    beta, f1 = set_intervals(hit, mask.sum(axis=1), len(space), seed)
 
     sure = np.array([p.probability is not None for p in scored], dtype=bool)
     probabilities = np.array([p.probability for p in scored if p.probability is not None], dtype=np.float64)
@@ -406,7 +409,9 @@ def gold_facts(
         example=unknown[0] if unknown else "",
         sets=quality(mask, set_gold),
         set_rows=len(set_gold),
-        coverage=wilson(hits, len(set_gold)),
+        coverage=wilson(int(hit.sum()), len(set_gold)),
+        beta=beta,
+        f1=f1,
         teacher=wilson(int((teacher == gold).sum()), len(scored)),
         final=wilson(int((final == gold).sum()), len(scored)),
         difference=difference(final == gold, teacher == gold, seed),
@@ -434,8 +439,34 @@ def macro_f1_interval(labels: NDArray[np.int64], gold: NDArray[np.int64], classe
     """Macro-F1 with a bootstrap interval; NaN within [0, 1] for no rows."""
     if not len(gold):
         return Interval(float("nan"), 0.0, 1.0)
-    draws = 1000 if len(gold) <= MANY_ROWS else 200
-    return bootstrap(lambda rows: macro_f1(labels[rows], gold[rows], classes), len(gold), seed=seed, draws=draws)
+    return bootstrap(
+        lambda rows: macro_f1(labels[rows], gold[rows], classes), len(gold), seed=seed, draws=draws_for(len(gold))
+    )
+
+
+def set_intervals(
+    hit: NDArray[np.bool_], sizes: NDArray[np.integer[Any]], classes: int, seed: int
+) -> tuple[Interval, Interval]:
+    """β and F1 of candidate sets (paper §3.2) with bootstrap intervals; NaN within [0, 1] for no rows."""
+    if not len(hit):
+        nothing = Interval(float("nan"), 0.0, 1.0)
+        return nothing, nothing
+    narrow = (classes - sizes) / (classes - 1)
+
+    def beta(rows: NDArray[np.integer[Any]]) -> float:
+        return float(narrow[rows].mean())
+
+    def f1(rows: NDArray[np.integer[Any]]) -> float:
+        both = float(hit[rows].mean()), beta(rows)
+        return 2 * both[0] * both[1] / sum(both) if sum(both) else 0.0
+
+    draws = draws_for(len(hit))
+    return bootstrap(beta, len(hit), seed=seed, draws=draws), bootstrap(f1, len(hit), seed=seed, draws=draws)
+
+
+def draws_for(rows: int) -> int:
+    """How many bootstrap draws this many rows are worth."""
+    return 1000 if rows <= MANY_ROWS else 200
 
 
 def most_confused(counts: NDArray[np.int64], names: Sequence[str]) -> tuple[tuple[str, str, int], ...]:
