@@ -12,6 +12,7 @@
     ├── RunFolderError (FileExistsError)       exit code 2: folder in use, finished or of another run
     ├── EncoderError (RuntimeError)   exit code 2: an encoder that cannot be had or read
     ├── ModelError (RuntimeError)     exit code 2: a student folder that cannot be read
+    ├── DivergedError (RuntimeError)  exit code 1: the student's loss is no longer finite
     ├── StorageError (OSError)        exit code 2: disk full, no permission
     └── DependencyError (ImportError) exit code 2: an optional package is missing
 
@@ -95,6 +96,10 @@ class ModelError(CandistError, RuntimeError):
     """A student's folder is incomplete or was made by something else."""
 
     exit_code = 2
+
+
+class DivergedError(CandistError, RuntimeError):
+    """The student's loss became NaN or infinite."""
 
 
 class StorageError(CandistError, OSError):

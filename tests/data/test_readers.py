@@ -68,7 +68,7 @@ SAVED = "expected at least one text; check that it was saved"
 SUFFIXES = ".csv .tsv .tab .jsonl .ndjson .parquet .pq .txt"
 NO_FORMAT = (
     f"expected a file name that ends in one of {SUFFIXES}; "
-    "name its format with --format (csv, tsv, jsonl, parquet, lines)"
+    "name its format with --format (csv, csv-semicolon, tsv, jsonl, parquet, lines)"
 )
 ONE_A_LINE = "expected JSONL: one object a line"
 LONG_GZIP = gzip.compress(b"text\n" + os.urandom(200_000).hex().encode())
@@ -104,7 +104,7 @@ REFUSED: dict[str, tuple[str, bytes, str, str]] = {
         "t.csv",
         b"text\na\n",
         "cvs",
-        "unknown format 'cvs'; expected one of csv, tsv, jsonl, parquet, lines; did you mean 'csv'?",
+        "unknown format 'cvs'; expected one of csv, csv-semicolon, tsv, jsonl, parquet, lines; did you mean 'csv'?",
     ),
     "xlsx": (
         "t.xlsx",
@@ -234,7 +234,7 @@ REFUSED: dict[str, tuple[str, bytes, str, str]] = {
         "t.csv",
         b"id;text\n1;a\n",
         "",
-        "t.csv has semicolons between its columns; expected commas; save it with commas",
+        "t.csv has semicolons between its columns; expected commas; did you mean --format csv-semicolon?",
     ),
     "tabs": (
         "t.csv",
@@ -771,3 +771,10 @@ def test_a_table_is_a_plain_value() -> None:
 
     table = Table("name", ("text",), none())
     assert (table.name, table.columns, list(table.rows)) == ("name", ("text",), [])
+
+
+def test_semicolons_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
+    path = tmp_path / "texts.csv"
+    path.write_text('id;text\n1;"a; b"\n2;c, d\n')
+    table = open_table(path, "csv-semicolon")
+    assert [dict(row.values) for row in table.rows] == [{"id": "1", "text": "a; b"}, {"id": "2", "text": "c, d"}]

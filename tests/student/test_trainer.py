@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from candist.errors import MissingFileError, ModelError
+from candist.errors import DivergedError, MissingFileError, ModelError
 from candist.student import predict, trainer
 from candist.student.settings import RefinerySettings, StudentSettings
 from candist.task import Task
@@ -86,7 +86,7 @@ def test_few_rows_and_a_last_batch_of_one(rows: int) -> None:
 def test_a_loss_that_is_no_number_stops_the_run_and_says_where() -> None:
     inputs, mask, _ = clouds(64)
     inputs[3, 2] = float("nan")
-    with pytest.raises(trainer.DivergedError, match=r"the loss is nan at step 0 with learning rate 0.01;.*student.lr"):
+    with pytest.raises(DivergedError, match=r"the loss is nan at step 0 with learning rate 0.01;.*student.lr"):
         trainer.train(inputs, mask, FAST, seed=0)
 
 

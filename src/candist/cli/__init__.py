@@ -28,7 +28,7 @@ def texts_options(command: F) -> F:
             "--format",
             metavar="NAME",
             default="",
-            help="csv, tsv, jsonl, parquet or lines, where the file's name does not tell.",
+            help="csv, csv-semicolon, tsv, jsonl, parquet or lines, where the file's name does not tell.",
         ),
         click.option(
             "--set",

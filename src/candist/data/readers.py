@@ -31,7 +31,7 @@ from candist.data.rows import (
 )
 from candist.errors import DataError, did_you_mean
 
-FORMATS = ("csv", "tsv", "jsonl", "parquet", "lines")
+FORMATS = ("csv", "csv-semicolon", "tsv", "jsonl", "parquet", "lines")
 SUFFIXES = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -42,7 +42,8 @@ SUFFIXES = {
     ".pq": "parquet",
     ".txt": "lines",
 }
-DELIMITERS = {"csv": ",", "tsv": "\t"}
+#: Spreadsheets write semicolons where the comma is the decimal sign.
+DELIMITERS = {"csv": ",", "csv-semicolon": ";", "tsv": "\t"}
 STDIN = "standard input"
 #: A CSV row of more characters is taken for a quote that was never closed: without a bound it would fill the memory.
 MAX_RECORD = 1 << 26
@@ -278,7 +279,7 @@ def _header(lines: _Lines, records: Iterator[list[str]], name: str, format: str)
     if len(names) == 1 and format == "csv" and "\t" in names[0]:
         raise DataError(f"{name} has tabs between its columns", "commas", "did you mean --format tsv?")
     if len(names) == 1 and format == "csv" and ";" in names[0]:
-        raise DataError(f"{name} has semicolons between its columns", "commas", "save it with commas")
+        raise DataError(f"{name} has semicolons between its columns", "commas", "did you mean --format csv-semicolon?")
     if len(names) == 1 and format == "tsv" and "," in names[0]:
         raise DataError(f"{name} has commas between its columns", "tabs", "did you mean --format csv?")
     return check_columns(names, name)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from candist.errors import CandistError
+from candist.errors import DivergedError
 from candist.student import refinery
 from candist.student.settings import StudentSettings
 
@@ -71,10 +71,6 @@ class Student(nn.Module):
         """Logits (N, K) of what `body` gives; a class that no candidate set named is never predicted."""
         logits: Tensor = self.head(embeddings).masked_fill(~self.taught, NEVER)
         return logits
-
-
-class DivergedError(CandistError, RuntimeError):
-    """The loss became NaN or infinite."""
 
 
 def train(
