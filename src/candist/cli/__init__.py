@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -218,6 +219,9 @@ def settings_of(assignments: list[str] | tuple[str, ...]) -> Any:
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command; what the user did wrong becomes one line on standard error and exit code 2."""
     code = 0
+    # Must be set before torch is loaded: its threads then sleep while they wait for each other, which leaves a busy
+    # machine's cores to those that work. On a free one it makes no difference (see LOG.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a sign shows "?", and no traceback
             stream.reconfigure(errors="replace")
