@@ -107,6 +107,14 @@ class Prediction:
     gold: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One part of a prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
 R = TypeVar("R", Text, Candidates, Prediction)
 
 

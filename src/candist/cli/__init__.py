@@ -187,6 +187,22 @@ def diff(before: Path, after: Path, limit: int) -> None:
 
 
 @app.command()
+@click.argument("task", metavar="TASK", type=click.Path(path_type=Path))
+@click.option("--text", required=True, help="The text to ask about.")
+@click.option(
+    "--template", metavar="NAME", default="candidates_all.v1",
+    help="single.v1, candidates_add.v1, candidates_all.v1 (the default), candidates_prob.v1 or cot.v1.",
+)  # fmt: skip
+def prompt(task: Path, text: str, template: str) -> None:
+    """Show what an LLM teacher would be asked about a text; nothing is sent."""
+    from candist.task import Task
+    from candist.teacher.prompts import render
+
+    for message in render(Task.load(task), text, template):
+        print(f"--- {message.role}\n{message.content}")
+
+
+@app.command()
 def settings() -> None:
     """List all settings with their defaults."""
     from candist.config import describe
