@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import candist
 from candist import Settings, Task
 from candist.config import override
 from candist.data.tables import read_labels, write_labels
-from candist.errors import AnswersError, MissingFileError, RunFolderError
+from candist.errors import AnswersError, DependencyError, MissingFileError, RunFolderError
 from candist.pipeline.finished import read_run, restore
 from candist.task import OTHER
 from tests.conftest import COLOURS, colour_texts
@@ -288,6 +289,15 @@ def test_an_open_file_is_not_taken_for_a_list(task: Task, tmp_path: Path) -> Non
     (tmp_path / "texts.csv").write_text("text\na\n")
     with (tmp_path / "texts.csv").open() as file, pytest.raises(candist.CandistError, match="is of type TextIOWrapper"):
         candist.run(task, file, tmp_path / "run")
+
+
+def test_a_missing_package_is_named(
+    task: Task, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = candist.distil(task, texts, TRUTH, tmp_path / "run", settings=FAST)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(DependencyError, match="pandas is not installed; .*; pip install pandas"):
+        result.to_pandas()
 
 
 def test_a_missing_gold_column_is_told(task: Task, texts: list[str], tmp_path: Path) -> None:

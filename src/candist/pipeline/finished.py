@@ -11,7 +11,7 @@ from typing import Any
 from candist.data.files import recover_lines, write_text
 from candist.data.runfolder import read_record
 from candist.data.tables import read_labels
-from candist.errors import MissingFileError, RunFolderError
+from candist.errors import DependencyError, MissingFileError, RunFolderError
 from candist.pipeline.answers import merge
 from candist.records import Candidates, Prediction, from_line
 from candist.report.facts import Facts, RunInfo, gather
@@ -46,8 +46,11 @@ class Run:
         return [prediction.label for prediction in self.predictions]
 
     def to_pandas(self) -> Any:
-        """``labels.parquet`` as a pandas data frame."""
-        import pandas as pd
+        """``labels.parquet`` as a pandas data frame (DependencyError without pandas)."""
+        try:
+            import pandas as pd
+        except ImportError:
+            raise DependencyError("pandas is not installed", "it for data frames", "pip install pandas") from None
 
         return pd.read_parquet(self.folder / "labels.parquet")
 
