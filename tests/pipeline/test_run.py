@@ -296,7 +296,7 @@ def test_a_missing_package_is_named(
 ) -> None:
     result = candist.distil(task, texts, TRUTH, tmp_path / "run", settings=FAST)
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(DependencyError, match="pandas is not installed; .*; pip install pandas"):
+    with pytest.raises(DependencyError, match=r"pandas is not installed; .*; pip install pandas"):
         result.to_pandas()
 
 
