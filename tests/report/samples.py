@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from candist.records import Candidates, Prediction
-from candist.report.facts import Facts, RunInfo, gather
+from candist.report.facts import gather
+from candist.report.values import Facts, RunInfo
 from candist.task import Label, LabelSpace
 
 INFO = RunInfo(

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from candist.records import Candidates
-from candist.report.facts import TEXT_LIMIT, gather, visible
+from candist.report.facts import TEXT_LIMIT, gather
+from candist.report.wording import visible
 from candist.task import OTHER
 from tests.report.samples import INFO, Run, healthy, nothing, row, small, space
 

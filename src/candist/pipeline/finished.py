@@ -14,8 +14,9 @@ from candist.data.tables import read_labels
 from candist.errors import DependencyError, MissingFileError, RunFolderError
 from candist.pipeline.answers import merge
 from candist.records import Candidates, Prediction, from_line
-from candist.report.facts import Facts, RunInfo, gather
+from candist.report.facts import gather
 from candist.report.page import render
+from candist.report.values import Facts, RunInfo
 from candist.task import Task, build_task
 
 

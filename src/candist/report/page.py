@@ -11,7 +11,9 @@ from markupsafe import Markup
 
 from candist.metrics import Interval
 from candist.report import plots
-from candist.report.facts import PROBABILITY_BINS, ClassFacts, Facts, points, share, visible
+from candist.report.facts import PROBABILITY_BINS
+from candist.report.values import ClassFacts, Facts
+from candist.report.wording import points, share, visible
 
 #: Up to this many classes, the confusion matrix is shown in full and tables keep the task's order.
 FEW_CLASSES = 20

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup, escape
 
-from candist.report.facts import visible
+from candist.report.wording import visible
 
 WIDTH = 420
 FONT = 13

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 
 from candist.metrics import Interval
 from candist.records import Prediction
-from candist.report.facts import Facts, GoldFacts, points, visible
 from candist.report.page import decimal, duration, interval, percent
+from candist.report.values import Facts, GoldFacts
+from candist.report.wording import points, visible
 
 WIDTH = 100
 HEAD = 10
