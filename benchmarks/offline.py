@@ -10,29 +10,22 @@ from benchmarks import common
 from candist import encoders
 from candist.candidates import first_labels, quality, to_mask
 from candist.records import Candidates
+from candist.task import LabelSpace
 from candist.teacher import offline
 
 
 def main(folder: Path) -> None:
     """Print the table of every data set."""
     encoder = encoders.load(encoders.DEFAULT_ENCODER)
-    settings = offline.OfflineSettings()
     for name in common.DATA_SETS:
         data = common.load(folder / name, encoder)
         space = data.task.space
         classes = offline.class_vectors(data.task.labels, encoder.encode)
         scale = offline.fit_scale(offline.similarities(data.train.vectors, classes))
-
-        def ask(vectors: encoders.Vectors) -> list[Candidates]:
-            """The teacher's answers; what is usual was learned from the train split's texts."""
-            keys = [str(i) for i in range(len(vectors))]
-            similarity = offline.similarities(vectors, classes)  # noqa: B023  (called within this turn of the loop)
-            return list(offline.annotate(keys, similarity, scale, space, settings))  # noqa: B023
-
-        given = ask(data.train.vectors)
+        given = ask(data.train.vectors, classes, scale, space)
         mask, first = to_mask(given, space), first_labels(given, space)
         single = np.eye(len(space), dtype=bool)[first]
-        test_first = first_labels(ask(data.test.vectors), space)
+        test_first = first_labels(ask(data.test.vectors, classes, scale, space), space)
         teacher = common.Row((first == data.train.gold)[None], (test_first == data.test.gold)[None])
         rows = {
             "offline teacher": teacher,
@@ -52,6 +45,15 @@ def main(folder: Path) -> None:
             ],
         )  # fmt: skip
     print(f"\npeak memory {common.memory()}")
+
+
+def ask(
+    vectors: encoders.Vectors, classes: encoders.Vectors, scale: offline.Scale, space: LabelSpace
+) -> list[Candidates]:
+    """The teacher's answers; ``scale``, what is usual, was learned from the train split's texts."""
+    keys = [str(i) for i in range(len(vectors))]
+    similarity = offline.similarities(vectors, classes)
+    return list(offline.annotate(keys, similarity, scale, space, offline.OfflineSettings()))
 
 
 if __name__ == "__main__":

@@ -61,11 +61,6 @@ def derived(body: str) -> str:
             "no column 'number' in texts.csv; expected the task's id column; known are 'id', 'text', 'ttle'",
         ),
         (
-            {"gold": "gold"},
-            {"gold_required": True},
-            "no column 'gold' in texts.csv; expected the task's gold column; known are 'id', 'text', 'ttle'",
-        ),
-        (
             {},
             {"extra": ["ids"]},
             "no column 'ids' in texts.csv; expected a column of candidate answers; did you mean 'id'?",
@@ -86,7 +81,6 @@ def test_a_missing_column_is_refused_before_any_row_is_read(
 
 def test_new_data_needs_no_gold() -> None:
     assert [text.gold for text in texts_of([{"id": 1, "text": "a"}])] == [None]
-    assert [text.gold for text in texts_of([{"text": "a"}], task(), gold_required=True)] == [None]
 
 
 def test_lines_have_the_column_text_alone(tmp_path: Path) -> None:

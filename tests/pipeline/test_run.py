@@ -16,7 +16,7 @@ import candist
 from candist import Settings, Task
 from candist.config import override
 from candist.data.tables import read_labels, write_labels
-from candist.errors import AnswersError, DependencyError, MissingFileError, RunFolderError
+from candist.errors import AnswersError, DependencyError, MissingFileError, ModelError, RunFolderError
 from candist.pipeline.finished import read_run, restore
 from candist.task import OTHER
 from tests.conftest import COLOURS, colour_texts
@@ -204,7 +204,7 @@ def test_the_model_wants_its_own_encoder(
     candist.distil(task, texts, TRUTH, tmp_path / "run", settings=FAST)
     card = tmp_path / "run" / "model" / "model.json"
     card.write_text(card.read_text().replace("f" * 64, "e" * 64))
-    with pytest.raises(RunFolderError, match="was trained on another version of encoder"):
+    with pytest.raises(ModelError, match="was trained on another version of encoder"):
         list(candist.label(tmp_path / "run" / "model", texts))
 
 

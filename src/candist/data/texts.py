@@ -22,7 +22,7 @@ INVISIBLE = re.compile("[\u200b-\u200f\u2060\ufeff]")
 
 
 def read_texts(
-    table: Table, task: Task, *, extra: Sequence[str] = (), max_chars: int = MAX_CHARS, gold_required: bool = False
+    table: Table, task: Task, *, extra: Sequence[str] = (), max_chars: int = MAX_CHARS
 ) -> Iterator[tuple[Text, tuple[Any, ...]]]:
     """Turn every row into one `Text`, in order. The columns are checked at once, before the first row is asked for.
 
@@ -36,8 +36,6 @@ def read_texts(
         Columns whose cells come along, for instance candidate answers.
     max_chars
         Longer texts get the status ``too_long``.
-    gold_required
-        Whether the gold column must be there. New data has none: gold is then None.
 
     Yields
     ------
@@ -51,7 +49,6 @@ def read_texts(
     """
     wanted = [(column, "the task's text column") for column in task.columns]
     wanted += [(task.id, "the task's id column")] if task.id else []
-    wanted += [(task.gold, "the task's gold column")] if task.gold and gold_required else []
     wanted += [(column, "a column of candidate answers") for column in extra]
     for column, what in wanted:
         if column not in table.columns:

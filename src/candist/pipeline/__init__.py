@@ -13,7 +13,7 @@ from candist.data.readers import open_table
 from candist.data.rows import Table
 from candist.data.tables import batched
 from candist.data.texts import check_texts, read_texts
-from candist.errors import RunFolderError, SettingsError, TaskError, did_you_mean
+from candist.errors import ModelError, SettingsError, TaskError, did_you_mean
 from candist.pipeline import answers as on_hand
 from candist.pipeline.decide import decide_new
 from candist.pipeline.finished import Run
@@ -173,7 +173,7 @@ def label(
     student = predict.load(Path(model))
     encoder = encoders.load(student.encoder)
     if encoder.fingerprint != student.fingerprint:
-        raise RunFolderError(
+        raise ModelError(
             f"the student in {str(model)!r} was trained on another version of encoder {student.encoder!r}",
             "the same weights",
             "name the folder with those weights in its model.json, or train again",

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from candist.records import Candidates, LabelSource, Prediction, Text
+from candist.records import AnswerStatus, Candidates, LabelSource, Prediction, RowStatus, Text
 from candist.task import OTHER, LabelSpace
 
 
@@ -99,7 +99,7 @@ def predicted(
     candidates: tuple[str, ...] = (),
     source: LabelSource = "none",
     review: bool = False,
-    status: str = "ok",
+    status: RowStatus | AnswerStatus = "ok",
 ) -> Prediction:
     """A `Prediction` of this row."""
     return Prediction(
@@ -113,6 +113,6 @@ def predicted(
         source=source,
         review=review,
         reason=reason,
-        status=status,  # type: ignore[arg-type]
+        status=status,
         gold=text.gold,
     )
